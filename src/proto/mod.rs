@@ -1,0 +1,25 @@
+//! The generated types and stubs of package `annals.v1`, and the two parts of them that are written by hand because
+//! they are on the hot path: [`EventBatch`] and the [`Codec`].
+//!
+//! Used by `service`, `server` and `client`; nothing below knows it.
+
+mod batch;
+mod codec;
+
+pub use batch::{EventBatch, EventView, EventViews, MalformedEvent, Tags};
+pub(crate) use batch::EventFields;
+pub use codec::Codec;
+
+/// What reflection serves: the descriptors of `proto/`, comments included.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/annals.bin"));
+
+#[expect(
+    clippy::all,
+    clippy::pedantic,
+    unreachable_pub,
+    reason = "generated code"
+)]
+mod generated {
+    tonic::include_proto!("annals.v1");
+}
+pub use generated::*;
