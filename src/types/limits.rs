@@ -1,0 +1,68 @@
+//! Every bound of the system, in one place, with its reason.
+
+use std::time::Duration;
+
+/// Longest entity id, event type, tag or cursor name, in bytes: an index block holds several of them.
+pub const NAME_BYTES_MAX: usize = 512;
+/// Most tags of one event: each costs an index entry.
+pub const TAGS_MAX: usize = 256;
+/// Deepest JSON: readers recurse.
+pub const JSON_DEPTH_MAX: usize = 128;
+/// Most guards of a batch, entities or items of a query, and names of an item: they are judged one after the other.
+pub const GUARDS_MAX: usize = 1_000;
+/// Most cursor records of a batch.
+pub const CURSORS_MAX: usize = 1_000;
+/// Largest page of a listing.
+pub const PAGE_MAX: usize = 1_000;
+/// Bytes of events in one batch of a read, and so in a response message: generated clients stop at 4 MiB.
+pub const READ_BATCH_BYTES: usize = 1 << 20;
+/// Events in one batch of a read.
+pub const READ_BATCH_EVENTS: usize = 8_192;
+/// Bytes that a read skips over rather than issue another one.
+pub const READ_GAP_BYTES: u64 = 16 << 10;
+/// Bytes of batches that are written and synced as one group; a larger group only delays its first answer.
+pub const GROUP_BYTES_MAX: usize = 16 << 20;
+/// How long after a sync without a successor the log states that everything before was durable.
+pub const QUIET_TIME: Duration = Duration::from_millis(10);
+/// How long a committer waits for more work before its thread ends.
+pub const COMMITTER_LINGER: Duration = Duration::from_secs(2);
+/// How far the clock may stand behind the last event before appends are refused.
+pub const CLOCK_BEHIND_MAX: Duration = Duration::from_secs(5 * 60);
+/// How often a subscription states how far it got while the log grows.
+pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+
+/// The bounds that an operator sets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Events in one batch.
+    pub batch_events_max: usize,
+    /// Bytes of one batch: its texts, ids and fixed fields as the log stores them.
+    pub batch_bytes_max: usize,
+    /// Bytes of one event, as the log stores it.
+    pub event_bytes_max: usize,
+    /// Bytes of batches that wait for the disk, all tenants together. More are refused with a retry hint.
+    pub queue_bytes_max: usize,
+    /// Bytes of the newest part of all logs that are kept in memory for readers.
+    pub recent_bytes_max: usize,
+    /// Bytes of a full log file; the first ones of a tenant are smaller.
+    pub log_file_bytes: u64,
+    /// Bytes that must stay free on the disk; below, appends are refused.
+    pub disk_reserve_bytes: u64,
+    /// Tenants that are open at once.
+    pub tenants_open_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            batch_events_max: 10_000,
+            batch_bytes_max: 8 << 20,
+            event_bytes_max: 1 << 20,
+            queue_bytes_max: 64 << 20,
+            recent_bytes_max: 64 << 20,
+            log_file_bytes: 64 << 20,
+            disk_reserve_bytes: 192 << 20,
+            tenants_open_max: 10_000,
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What to read, and why it could not be read.
+
+use std::{ops::Range, path::PathBuf};
+
+use super::{
+    append::{Query, Violations},
+    id::{LogId, Position, Version},
+    kind::Kind,
+    text::Text,
+    time::Timestamp,
+};
+
+/// Which events; every field narrows, the default is all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Any of these; empty: all.
+    pub entity_ids: Vec<Text>,
+    /// Any of these; empty: all.
+    pub event_types: Vec<Text>,
+    /// Types that start with this.
+    pub event_type_prefix: Text,
+    /// All of these.
+    pub tags: Vec<Text>,
+    /// Any of these; empty: all.
+    pub partitions: Vec<u32>,
+    /// Events that match any item; no item: all.
+    pub query: Query,
+    /// Recorded in this time.
+    pub recorded: TimeRange,
+    /// Occurred in this time; events without such a time are left out when it is bounded.
+    pub occurred: TimeRange,
+}
+
+/// Half open; the default is all of time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TimeRange {
+    /// In the range.
+    pub since: Option<Timestamp>,
+    /// Not in the range any more.
+    pub until: Option<Timestamp>,
+}
+
+impl TimeRange {
+    /// True if it is all of time.
+    pub fn is_all(&self) -> bool {
+        self.since.is_none() && self.until.is_none()
+    }
+
+    /// Whether a time is in it.
+    pub fn contains(&self, time: Timestamp) -> bool {
+        self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time < until)
+    }
+}
+
+/// The order of a read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Direction {
+    /// From low positions to high ones.
+    #[default]
+    Forward,
+    /// From high positions to low ones.
+    Backward,
+}
+
+/// A read of events.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReadRequest {
+    /// Which events.
+    pub filter: Filter,
+    /// Only positions greater than this.
+    pub after: Position,
+    /// Only positions up to and including this.
+    pub through: Option<Position>,
+    /// In which order.
+    pub direction: Direction,
+    /// At most so many events.
+    pub limit: Option<u64>,
+    /// Read the log as it was then. A version needs exactly one entity in the filter.
+    pub as_of: Option<AsOf>,
+    /// Refuse unless the log has this id.
+    pub log_id: Option<LogId>,
+}
+
+/// A point of the past.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AsOf {
+    /// After the entity's event of this version.
+    Version(Version),
+    /// After the event at this position.
+    Position(Position),
+    /// After the last event recorded at or before this time.
+    RecordedAt(Timestamp),
+}
+
+/// Bytes on disk are not what was written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{} is damaged at byte {offset}: {what}; restore it from a copy, nothing was changed", path.display())]
+pub struct Damage {
+    /// Which file.
+    pub path: PathBuf,
+    /// Where in it.
+    pub offset: u64,
+    /// What was found.
+    pub what: String,
+}
+
+/// Why a read failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what the variants are")]
+pub enum ReadError {
+    #[error("invalid request: {0}")]
+    Invalid(Violations),
+    #[error("entity `{0}` has no event")]
+    NoSuchEntity(Text),
+    #[error("there is no event {0}")]
+    NoSuchEvent(String),
+    #[error("there is no cursor `{0}`")]
+    NoSuchCursor(Text),
+    #[error("{field} is {position}, beyond the head {head}")]
+    BeyondHead { field: &'static str, position: Position, head: Position },
+    #[error("version {version} is beyond the last version {last} of entity `{entity_id}`")]
+    BeyondVersion { entity_id: Text, version: Version, last: Version },
+    #[error("this is log {found}, not {expected}: positions of another log mean nothing here; start over")]
+    OtherLog { expected: LogId, found: LogId },
+    #[error(transparent)]
+    Damaged(#[from] Damage),
+    #[error("reading {} at byte {}: {reason}", path.display(), range.start)]
+    Io { path: PathBuf, range: Range<u64>, reason: String },
+}
+
+impl ReadError {
+    /// What the caller should do.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Invalid(_) => Kind::Invalid,
+            Self::NoSuchEntity(_) | Self::NoSuchEvent(_) | Self::NoSuchCursor(_) => Kind::NotFound,
+            Self::BeyondHead { .. } | Self::BeyondVersion { .. } => Kind::OutOfRange,
+            Self::OtherLog { .. } => Kind::Refused,
+            Self::Damaged(_) => Kind::Corrupt,
+            Self::Io { .. } => Kind::Unavailable,
+        }
+    }
+
+    /// A stable name for programs.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Invalid(_) => "INVALID_REQUEST",
+            Self::NoSuchEntity(_) => "NO_SUCH_ENTITY",
+            Self::NoSuchEvent(_) => "NO_SUCH_EVENT",
+            Self::NoSuchCursor(_) => "NO_SUCH_CURSOR",
+            Self::BeyondHead { .. } => "BEYOND_HEAD",
+            Self::BeyondVersion { .. } => "BEYOND_VERSION",
+            Self::OtherLog { .. } => "OTHER_LOG",
+            Self::Damaged(_) => "DAMAGED",
+            Self::Io { .. } => "READ_FAILED",
+        }
+    }
+}
