@@ -16,7 +16,9 @@ pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "
 #[expect(
     clippy::all,
     clippy::pedantic,
-    unreachable_pub,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    missing_docs,
     reason = "generated code"
 )]
 mod generated {
