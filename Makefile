@@ -10,10 +10,13 @@ export ANNALS_VENV ?= .venv
 export PATH := $(abspath $(ANNALS_VENV))/bin:$(PATH)
 
 CLIENT := clients/python
-BINARY := $(abspath $(or $(CARGO_TARGET_DIR),target))/debug/annals
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 # CI builds what the lock file says; on a developer's machine a changed Cargo.toml updates it.
 LOCKED := $(if $(CI),--locked)
 STAGE := scripts/stage
+# Tests build dependencies with the features that dev-dependencies ask for. `--examples`, of which there need be none,
+# makes builds of the program and of the documentation do the same, so that nothing is compiled twice.
+AS_TESTED := --examples
 
 .PHONY: help
 help: ## Say what there is
@@ -25,7 +28,8 @@ setup: ## Install the development tools (quick when they are there)
 
 .PHONY: run
 run: ## Start a server on ./data; DATA=… elsewhere, RELEASE=1 optimised (takes longer to build)
-	cargo run $(LOCKED) $(if $(RELEASE),--release) -- serve --data $(DATA)
+	cargo build $(LOCKED) --bins $(AS_TESTED) $(if $(RELEASE),--release)
+	$(TARGET)/$(if $(RELEASE),release,debug)/annals serve --data $(DATA)
 
 .PHONY: format
 format: setup ## Format the code
@@ -78,7 +82,7 @@ check-clippy:
 .PHONY: check-docs
 check-docs:
 	@RUSTDOCFLAGS="-D warnings" $(STAGE) "the documentation has no broken links" \
-	  cargo doc $(LOCKED) --lib --no-deps --document-private-items
+	  cargo doc $(LOCKED) --lib $(AS_TESTED) --no-deps --document-private-items
 
 .PHONY: test
 test: test-rust test-docs test-python ## All tests: Rust, examples in the documentation, the Python client against a server
@@ -94,8 +98,8 @@ test-docs:
 .PHONY: test-python
 test-python: setup
 ifneq ($(wildcard $(CLIENT)/tests),)
-	@$(STAGE) "the server is built" cargo build $(LOCKED)
-	@ANNALS_BIN=$(BINARY) $(STAGE) "Python tests" python -m pytest --quiet $(CLIENT)/tests
+	@$(STAGE) "the server is built" cargo build $(LOCKED) --bins $(AS_TESTED)
+	@ANNALS_BIN=$(TARGET)/debug/annals $(STAGE) "Python tests" python -m pytest --quiet $(CLIENT)/tests
 else
 	@echo "skipped the Python tests: there is no $(CLIENT)/tests"
 endif
