@@ -24,8 +24,16 @@ fn generate(mut descriptors: FileDescriptorSet) -> Result<(), Box<dyn Error>> {
     // The texts of a new event arrive as slices of the request, and are checked to be UTF-8 where they are checked for
     // everything else. On the wire `string` and `bytes` are the same.
     for file in &mut descriptors.file {
-        for message in file.message_type.iter_mut().filter(|m| m.name() == "NewEvent") {
-            for field in message.field.iter_mut().filter(|f| f.r#type() == Type::String) {
+        for message in file
+            .message_type
+            .iter_mut()
+            .filter(|m| m.name() == "NewEvent")
+        {
+            for field in message
+                .field
+                .iter_mut()
+                .filter(|f| f.r#type() == Type::String)
+            {
                 field.set_type(Type::Bytes);
             }
         }

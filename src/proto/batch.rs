@@ -72,7 +72,9 @@ impl EventBatch {
 
     /// The events, decoded one by one and in place.
     pub fn iter(&self) -> EventViews<'_> {
-        EventViews { rest: &self.encoded }
+        EventViews {
+            rest: &self.encoded,
+        }
     }
 
     /// Appends an event.
@@ -85,8 +87,10 @@ impl EventBatch {
         let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
         let event_id = event.event_id.hyphenated().encode_lower(&mut text);
 
-        let mut len = 1 + encoded_len_varint(event.position)
-            + 1 + encoded_len_varint(event.version)
+        let mut len = 1
+            + encoded_len_varint(event.position)
+            + 1
+            + encoded_len_varint(event.version)
             + len_bytes(event.entity_id)
             + len_bytes(event.event_type)
             + len_bytes(event_id.as_bytes())
@@ -360,7 +364,9 @@ fn decode_time(mut rest: &[u8]) -> Result<i64, MalformedEvent> {
             _ => {}
         }
     }
-    Ok(seconds.saturating_mul(1_000_000).saturating_add(nanos / 1_000))
+    Ok(seconds
+        .saturating_mul(1_000_000)
+        .saturating_add(nanos / 1_000))
 }
 
 fn timestamp(micros: i64) -> prost_types::Timestamp {

@@ -6,8 +6,8 @@
 mod batch;
 mod codec;
 
-pub use batch::{EventBatch, EventView, EventViews, MalformedEvent, Tags};
 pub(crate) use batch::EventFields;
+pub use batch::{EventBatch, EventView, EventViews, MalformedEvent, Tags};
 pub use codec::Codec;
 
 /// What reflection serves: the descriptors of `proto/`, comments included.

@@ -197,7 +197,11 @@ impl fmt::Display for Violations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, violation) in self.0.iter().enumerate() {
             let separator = if i == 0 { "" } else { "; " };
-            write!(f, "{separator}{}: {}", violation.field, violation.description)?;
+            write!(
+                f,
+                "{separator}{}: {}",
+                violation.field, violation.description
+            )?;
         }
         Ok(())
     }
@@ -240,14 +244,30 @@ pub enum GuardFailure {
 impl fmt::Display for GuardFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Entity { entity_id, expected, found, .. } => {
-                write!(f, "entity `{entity_id}`: expected {expected}, found version {found}")
+            Self::Entity {
+                entity_id,
+                expected,
+                found,
+                ..
+            } => {
+                write!(
+                    f,
+                    "entity `{entity_id}`: expected {expected}, found version {found}"
+                )
             }
             Self::NoMatch { index, found } => {
                 write!(f, "guards[{index}]: the event at position {found} matches")
             }
-            Self::Cursor { name, expected, found, .. } => {
-                write!(f, "cursor `{name}`: expected position {expected}, found {found}")
+            Self::Cursor {
+                name,
+                expected,
+                found,
+                ..
+            } => {
+                write!(
+                    f,
+                    "cursor `{name}`: expected position {expected}, found {found}"
+                )
             }
         }
     }
@@ -260,7 +280,11 @@ pub enum AppendError {
     #[error("invalid batch: {0}")]
     Invalid(Violations),
     #[error("{what} is {size}, the limit is {limit}: split the batch")]
-    TooLarge { what: &'static str, size: usize, limit: usize },
+    TooLarge {
+        what: &'static str,
+        size: usize,
+        limit: usize,
+    },
     #[error("event id {0} is twice in the batch")]
     IdTwice(Uuid),
     #[error(
@@ -270,16 +294,31 @@ pub enum AppendError {
     #[error("guard failed: {0}; read again, then retry")]
     Guard(GuardFailure),
     #[error("{field} is {position}, beyond the head {head}")]
-    BeyondHead { field: String, position: Position, head: Position },
+    BeyondHead {
+        field: String,
+        position: Position,
+        head: Position,
+    },
     #[error("{field} is {position}, below the floor {floor}: events up to it were removed")]
-    BelowFloor { field: String, position: Position, floor: Position },
-    #[error("this is log {found}, not {expected}: positions of another log mean nothing here; start over")]
+    BelowFloor {
+        field: String,
+        position: Position,
+        floor: Position,
+    },
+    #[error(
+        "this is log {found}, not {expected}: positions of another log mean nothing here; start over"
+    )]
     OtherLog { expected: LogId, found: LogId },
     #[error("{bytes_max} bytes of batches wait for the disk: retry in {} ms", retry_after.as_millis())]
-    QueueFull { bytes_max: usize, retry_after: Duration },
+    QueueFull {
+        bytes_max: usize,
+        retry_after: Duration,
+    },
     #[error("the disk has {available} bytes left, {reserve} are kept free: make room, then retry")]
     DiskFull { available: u64, reserve: u64 },
-    #[error("the server's clock stands {behind_s} s behind the last event: set it right, then retry")]
+    #[error(
+        "the server's clock stands {behind_s} s behind the last event: set it right, then retry"
+    )]
     ClockBehind { behind_s: u64 },
     #[error("not stored: {reason}")]
     NotStored { reason: String },
@@ -307,8 +346,12 @@ impl AppendError {
             Self::QueueFull { .. } | Self::DiskFull { .. } => Kind::Exhausted,
             Self::ClockBehind { .. } => Kind::Refused,
             Self::NotStored { .. } | Self::ShuttingDown => Kind::Unavailable,
-            Self::OutcomeUnknown { ids_given: true, .. } => Kind::Unavailable,
-            Self::OutcomeUnknown { ids_given: false, .. } => Kind::Unknown,
+            Self::OutcomeUnknown {
+                ids_given: true, ..
+            } => Kind::Unavailable,
+            Self::OutcomeUnknown {
+                ids_given: false, ..
+            } => Kind::Unknown,
             Self::Damaged(_) => Kind::Corrupt,
         }
     }

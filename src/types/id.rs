@@ -81,7 +81,11 @@ impl TryFrom<&str> for TenantId {
         let valid = name.len() <= Self::BYTES_MAX
             && plain(*first)
             && rest.iter().all(|&b| plain(b) || b == b'_' || b == b'-');
-        if valid { Ok(Self(name.into())) } else { Err(InvalidTenantId) }
+        if valid {
+            Ok(Self(name.into()))
+        } else {
+            Err(InvalidTenantId)
+        }
     }
 }
 
@@ -121,7 +125,17 @@ mod tests {
         for name in ["a", "0", "default", "a-b_c9", &"x".repeat(63)] {
             assert_eq!(TenantId::try_from(name).unwrap().as_str(), name);
         }
-        for name in ["", "-a", "_a", "A", "a/b", "..", "a b", "ä", &"x".repeat(64)] {
+        for name in [
+            "",
+            "-a",
+            "_a",
+            "A",
+            "a/b",
+            "..",
+            "a b",
+            "ä",
+            &"x".repeat(64),
+        ] {
             assert_eq!(TenantId::try_from(name), Err(InvalidTenantId), "{name}");
         }
     }

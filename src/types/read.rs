@@ -117,15 +117,29 @@ pub enum ReadError {
     #[error("there is no cursor `{0}`")]
     NoSuchCursor(Text),
     #[error("{field} is {position}, beyond the head {head}")]
-    BeyondHead { field: &'static str, position: Position, head: Position },
+    BeyondHead {
+        field: &'static str,
+        position: Position,
+        head: Position,
+    },
     #[error("version {version} is beyond the last version {last} of entity `{entity_id}`")]
-    BeyondVersion { entity_id: Text, version: Version, last: Version },
-    #[error("this is log {found}, not {expected}: positions of another log mean nothing here; start over")]
+    BeyondVersion {
+        entity_id: Text,
+        version: Version,
+        last: Version,
+    },
+    #[error(
+        "this is log {found}, not {expected}: positions of another log mean nothing here; start over"
+    )]
     OtherLog { expected: LogId, found: LogId },
     #[error(transparent)]
     Damaged(#[from] Damage),
     #[error("reading {} at byte {}: {reason}", path.display(), range.start)]
-    Io { path: PathBuf, range: Range<u64>, reason: String },
+    Io {
+        path: PathBuf,
+        range: Range<u64>,
+        reason: String,
+    },
 }
 
 impl ReadError {

@@ -16,7 +16,9 @@ impl Timestamp {
 
     /// From microseconds since 1970; `None` outside the years 1 to 9999.
     pub fn from_micros(micros: i64) -> Option<Self> {
-        (Self::MIN.0..=Self::MAX.0).contains(&micros).then_some(Self(micros))
+        (Self::MIN.0..=Self::MAX.0)
+            .contains(&micros)
+            .then_some(Self(micros))
     }
 
     /// Microseconds since 1970.
@@ -49,7 +51,9 @@ impl FromStr for Timestamp {
 
 /// The text is no point in time that events can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a time is written as RFC 3339 with an offset, like 2026-01-31T12:00:00Z, in the years 1 to 9999")]
+#[error(
+    "a time is written as RFC 3339 with an offset, like 2026-01-31T12:00:00Z, in the years 1 to 9999"
+)]
 pub struct InvalidTimestamp;
 
 /// Tells the time that events are recorded at.
