@@ -14,9 +14,6 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 # CI builds what the lock file says; on a developer's machine a changed Cargo.toml updates it.
 LOCKED := $(if $(CI),--locked)
 STAGE := scripts/stage
-# Tests build dependencies with the features that dev-dependencies ask for. `--examples`, of which there need be none,
-# makes builds of the program and of the documentation do the same, so that nothing is compiled twice.
-AS_TESTED := --examples
 
 .PHONY: help
 help: ## Say what there is
@@ -28,8 +25,7 @@ setup: ## Install the development tools (quick when they are there)
 
 .PHONY: run
 run: ## Start a server on ./data; DATA=… elsewhere, RELEASE=1 optimised (takes longer to build)
-	cargo build $(LOCKED) --bins $(AS_TESTED) $(if $(RELEASE),--release)
-	$(TARGET)/$(if $(RELEASE),release,debug)/annals serve --data $(DATA)
+	cargo run $(LOCKED) $(if $(RELEASE),--release) -- serve --data $(DATA)
 
 .PHONY: format
 format: setup ## Format the code
@@ -63,7 +59,7 @@ check-dependencies: setup
 .PHONY: check-python
 check-python: setup
 ifneq ($(wildcard $(CLIENT)/pyproject.toml),)
-	@$(STAGE) "ruff has nothing to say" bash -ec 'cd $(CLIENT) && ruff check --quiet'
+	@$(STAGE) "ruff has nothing to say" bash -ec 'cd $(CLIENT) && ruff check --quiet && ruff format --quiet --check'
 	@$(STAGE) "Python types are sound" bash -ec 'cd $(CLIENT) && mypy --strict'
 	@$(STAGE) "Python stubs are those of proto/" python $(CLIENT)/scripts/generate_stubs.py --check
 else
@@ -79,10 +75,11 @@ check-tidy:
 check-clippy:
 	@$(STAGE) "clippy has nothing to say" cargo clippy $(LOCKED) --all-targets -- -D warnings
 
+# `--examples`, of which there need be none: dependencies then have the features that clippy checked them with.
 .PHONY: check-docs
 check-docs:
 	@RUSTDOCFLAGS="-D warnings" $(STAGE) "the documentation has no broken links" \
-	  cargo doc $(LOCKED) --lib $(AS_TESTED) --no-deps --document-private-items
+	  cargo doc $(LOCKED) --lib --examples --no-deps --document-private-items
 
 .PHONY: test
 test: test-rust test-docs test-python ## All tests: Rust, examples in the documentation, the Python client against a server
@@ -95,10 +92,11 @@ test-rust: setup
 test-docs:
 	@$(STAGE) "examples in the documentation" cargo test $(LOCKED) --doc
 
+# `--tests`: the program is then built from the dependencies of the Rust tests, and not a second time from its own.
 .PHONY: test-python
 test-python: setup
 ifneq ($(wildcard $(CLIENT)/tests),)
-	@$(STAGE) "the server is built" cargo build $(LOCKED) --bins $(AS_TESTED)
+	@$(STAGE) "the server is built" cargo build $(LOCKED) --bins --tests
 	@ANNALS_BIN=$(TARGET)/debug/annals $(STAGE) "Python tests" python -m pytest --quiet $(CLIENT)/tests
 else
 	@echo "skipped the Python tests: there is no $(CLIENT)/tests"
