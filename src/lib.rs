@@ -1,6 +1,52 @@
+//! Annals, an event store whose history is at every moment also a columnar table.
+//!
+//! Programs append facts about entities; Annals makes them durable, puts them in one order, and serves them: as streams
+//! of entities with optimistic concurrency, as a log to replay and to follow. What it is not: a message broker with
+//! queues of its own, a database of current state, a cluster.
+//!
+//! # Map
+//!
+//! | module | what it is | may use |
+//! |---|---|---|
+//! | [`types`] | the vocabulary: ids, events, batches, filters, limits | nothing |
+//! | [`storage`] | bytes to disk and back; the only place that touches files | `types` |
+//! | [`engine`] | behaviour: append, read, follow; usable in process | `storage`, `types`, `telemetry` |
+//! | [`proto`] | the generated gRPC types | nothing |
+//! | `service` | gRPC to engine and back | `engine`, `proto`, `types`, `telemetry` |
+//! | [`server`] | puts it together: opens, listens, drains | all of the above, `config` |
+//! | [`client`] | the Rust client over gRPC | `proto`, `types` |
+//! | [`config`], `telemetry` | settings; logs and metrics | `types`, `engine` |
+//! | [`cli`] | arguments to calls | `client`, `server`, `config`, `engine`, `types` |
+//!
+//! Data flows from `service` to `engine` to `storage` and comes back by pull. `tests/tidy.rs` enforces the arrows.
+//!
+//! # Invariants
+//!
+//! - An append is answered after `fdatasync`; what was answered is never lost, reordered, or shown otherwise.
+//! - A batch is one frame of the log: all of it or nothing.
+//! - Guards are judged against everything before the batch, by one caller at a time; nothing comes in between.
+//! - Readers see a position only once it is durable; every read works on one head and says which.
+//! - Every byte that is read from disk was checked; what does not match is an error that names file and offset.
+//! - Nothing is repaired in place, and a failed sync is never retried on the same file.
+//! - Wall clock and randomness come in at the committer alone; everything else follows from the log.
+//! - Queues, batches and caches are bounded in bytes, in [`types::limits`].
+
+pub mod engine;
 pub mod proto;
+pub mod storage;
+mod telemetry;
 pub mod types;
 
+pub use engine::{
+    Engine, EngineOptions, OpenError, TenantError,
+    event::Event,
+    log::{RecoveryReport, read::Reader},
+    state::EntityState,
+    subscription::{Delivery, Start, SubscribeRequest, Subscription},
+    tenant::{
+        ListRequest, Listing, NameSummary, StreamAnswers, StreamAppender, Tenant, TenantStats,
+    },
+};
 pub use types::{
     append::{
         AppendError, Appended, Batch, CursorRecord, Expect, Guard, GuardFailure, Query, QueryItem,

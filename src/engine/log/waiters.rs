@@ -1,0 +1,158 @@
+//! Who waits for new events. A waiter registers names of which each event that it wants has one; only events with one
+//! of them wake it. Names are compared by hash: a wrong wake-up costs a look, a missed one cannot happen.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, AtomicUsize, Ordering},
+};
+
+use dashmap::DashMap;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::{
+    names::BuildIdentity,
+    set::{NameKind, Set},
+};
+use crate::engine::ingest::PreparedEvent;
+
+/// Spreads the hashes of the three kinds of names over one map.
+fn key(kind: NameKind, hash: u64) -> u64 {
+    let kind = match kind {
+        NameKind::Entity => 0,
+        NameKind::Type => 0x6a09_e667_f3bc_c908,
+        NameKind::Tag => 0xbb67_ae85_84ca_a73b,
+    };
+    hash ^ kind
+}
+
+/// Waiters with the number of each.
+type List = Vec<(u64, Arc<Notify>)>;
+
+/// See the module.
+pub(crate) struct Waiters {
+    by_name: DashMap<u64, List, BuildIdentity>,
+    /// Those that every event wakes.
+    by_any: Mutex<List>,
+    named: AtomicUsize,
+    all: AtomicUsize,
+    next: AtomicU64,
+}
+
+/// A registered waiter; gone when dropped.
+pub(crate) struct Waiter {
+    number: u64,
+    /// Empty: every event wakes it.
+    keys: Vec<u64>,
+    notify: Arc<Notify>,
+}
+
+impl Waiter {
+    /// Returns once an event came that may be wanted, since it was registered or since the last return.
+    pub(crate) async fn woken(&self) {
+        self.notify.notified().await;
+    }
+}
+
+impl Waiters {
+    pub(crate) fn new() -> Self {
+        Self {
+            by_name: DashMap::default(),
+            by_any: Mutex::default(),
+            named: AtomicUsize::new(0),
+            all: AtomicUsize::new(0),
+            next: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.all.load(Ordering::Relaxed)
+    }
+
+    /// Registers a waiter for the members of a set; `open` if events that are not in it now may be wanted as well.
+    pub(crate) fn register(&self, set: &Set, open: bool) -> Waiter {
+        let mut keys = Vec::new();
+        if open || !cover(set, &mut keys) {
+            keys.clear();
+        }
+        keys.sort_unstable();
+        keys.dedup();
+        let waiter = Waiter {
+            number: self.next.fetch_add(1, Ordering::Relaxed),
+            keys,
+            notify: Arc::new(Notify::new()),
+        };
+        let entry = || (waiter.number, Arc::clone(&waiter.notify));
+        self.all.fetch_add(1, Ordering::Relaxed);
+        if waiter.keys.is_empty() {
+            self.by_any.lock().push(entry());
+        } else {
+            self.named.fetch_add(1, Ordering::SeqCst);
+            for key in &waiter.keys {
+                self.by_name.entry(*key).or_default().push(entry());
+            }
+        }
+        waiter
+    }
+
+    pub(crate) fn remove(&self, waiter: &Waiter) {
+        let others = |(number, _): &(u64, Arc<Notify>)| *number != waiter.number;
+        self.all.fetch_sub(1, Ordering::Relaxed);
+        if waiter.keys.is_empty() {
+            self.by_any.lock().retain(others);
+            return;
+        }
+        self.named.fetch_sub(1, Ordering::SeqCst);
+        for key in &waiter.keys {
+            self.by_name.remove_if_mut(key, |_, list| {
+                list.retain(others);
+                list.is_empty()
+            });
+        }
+    }
+
+    /// Wakes those who may want one of the events, which readers see already.
+    pub(super) fn wake<'a>(&self, events: impl Iterator<Item = &'a PreparedEvent>) {
+        for (_, notify) in &*self.by_any.lock() {
+            notify.notify_one();
+        }
+        if self.named.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        for event in events {
+            self.wake_named(key(NameKind::Entity, event.entity.0));
+            self.wake_named(key(NameKind::Type, event.event_type.0));
+            for (hash, _) in &event.tags {
+                self.wake_named(key(NameKind::Tag, *hash));
+            }
+        }
+    }
+
+    fn wake_named(&self, key: u64) {
+        if let Some(list) = self.by_name.get(&key) {
+            for (_, notify) in &*list {
+                notify.notify_one();
+            }
+        }
+    }
+}
+
+/// Collects names of which each member of the set has one; false if there are none such.
+fn cover(set: &Set, keys: &mut Vec<u64>) -> bool {
+    match set {
+        Set::All => false,
+        Set::Name { kind, hash, .. } => {
+            keys.push(key(*kind, *hash));
+            true
+        }
+        Set::Any(members) => members.iter().all(|member| cover(member, keys)),
+        Set::Every(members) => members.iter().any(|member| {
+            let before = keys.len();
+            let covered = cover(member, keys);
+            if !covered {
+                keys.truncate(before);
+            }
+            covered
+        }),
+    }
+}

@@ -1,0 +1,460 @@
+//! Behaviour: what it means to append, read and follow. No protobuf and no HTTP; usable in process.
+//!
+//! - [`ingest`]: the only door for writes.
+//! - [`log`]: one tenant's log.
+//! - [`state`], [`subscription`]: what is made of it.
+//! - [`tenant`]: a tenant, open: the calls.
+//!
+//! Each may use those before it. Called by `service`, and by programs that embed the store.
+
+pub mod event;
+pub(crate) mod ingest;
+mod json;
+pub(crate) mod log;
+pub mod state;
+pub mod subscription;
+pub mod tenant;
+
+use std::{
+    collections::HashMap,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+use tokio::{
+    sync::{OnceCell, Semaphore},
+    task::spawn_blocking,
+};
+use uuid::Uuid;
+
+use self::{
+    log::{Log, Shared, recent::Recent},
+    tenant::Tenant,
+};
+use crate::{
+    storage::{
+        disk::{Disk, RealDisk},
+        lock::{self, DirLock, LockError},
+        log::{
+            recovery::RecoverError,
+            writer::{self, LogPlace},
+        },
+        manifest::{Manifest, ManifestError},
+    },
+    types::{
+        hash::KeyHasher,
+        id::{LogId, TenantId},
+        kind::Kind,
+        limits::Limits,
+        read::Damage,
+        slot::Partitions,
+        time::{Clock, SystemClock},
+    },
+};
+
+/// How an engine works.
+#[derive(Debug, Clone, Default)]
+pub struct EngineOptions {
+    /// Its bounds.
+    pub limits: Limits,
+    /// How many partitions entities are divided into.
+    pub partitions: Partitions,
+    /// Whether an append makes the tenant that it names.
+    pub auto_create_tenants: bool,
+    /// How keys are hashed.
+    pub hasher: KeyHasher,
+}
+
+/// An event store in a folder. Cheap to clone; closed when the last clone is dropped.
+///
+/// ```
+/// use annals::{Batch, Engine, EngineOptions, Expect, NewEvent, ReadRequest, TenantId};
+///
+/// # tokio::runtime::Runtime::new()?.block_on(async {
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// let engine = Engine::open(dir, EngineOptions::default())?;
+/// let tenant = engine.tenant(&TenantId::default()).await?;
+///
+/// let event = NewEvent::new("order-42", "order.paid", r#"{"amount": 12.5}"#);
+/// let appended = tenant.append(Batch::new([event]).expecting("order-42", Expect::Absent)).await?;
+/// assert_eq!(appended.first_position, 1);
+///
+/// let mut reader = tenant.read(ReadRequest::default())?;
+/// while let Some(events) = reader.next().await? {
+///     for event in events {
+///         assert_eq!(event.payload(), r#"{"amount": 12.5}"#);
+///     }
+/// }
+/// # Ok::<_, Box<dyn std::error::Error>>(()) })?;
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    disk: Arc<dyn Disk>,
+    tenants_dir: PathBuf,
+    options: EngineOptions,
+    shared: Shared,
+    room: Arc<Semaphore>,
+    /// Those that were asked for; empty cells are being opened.
+    open: Mutex<HashMap<TenantId, Arc<OnceCell<Tenant>>>>,
+    closing: AtomicBool,
+    _lock: DirLock,
+}
+
+/// Why a folder or a tenant in it could not be opened. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// Another process works on it.
+    #[error("{} is in use by process {holder}: stop it, or choose another folder", dir.display())]
+    Locked {
+        /// The data folder.
+        dir: PathBuf,
+        /// The process id that the lock file names.
+        holder: String,
+    },
+    /// What was written and acknowledged is not there any more.
+    #[error(transparent)]
+    Damaged(#[from] Damage),
+    /// A newer version of the store wrote it.
+    #[error("{} was written by a newer version: {what}; use that version", path.display())]
+    TooNew {
+        /// Which file.
+        path: PathBuf,
+        /// What is not known.
+        what: String,
+    },
+    /// The disk refused.
+    #[error("{doing} {}: {reason}", path.display())]
+    Io {
+        /// What was done.
+        doing: &'static str,
+        /// To which file or folder.
+        path: PathBuf,
+        /// What the operating system says.
+        reason: String,
+    },
+}
+
+impl OpenError {
+    /// What the caller should do.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Locked { .. } | Self::Io { .. } => Kind::Unavailable,
+            Self::Damaged(_) => Kind::Corrupt,
+            Self::TooNew { .. } => Kind::Refused,
+        }
+    }
+
+    fn io(doing: &'static str, path: &Path, error: &std::io::Error) -> Self {
+        Self::Io {
+            doing,
+            path: path.to_owned(),
+            reason: error.to_string(),
+        }
+    }
+}
+
+impl From<RecoverError> for OpenError {
+    fn from(error: RecoverError) -> Self {
+        match error {
+            RecoverError::Damaged(damage) => Self::Damaged(damage),
+            RecoverError::TooNew { path, what } => Self::TooNew { path, what },
+            RecoverError::Io { path, doing, error } => Self::io(doing, &path, &error),
+        }
+    }
+}
+
+/// Why there is no such tenant to work with.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TenantError {
+    /// It was never made.
+    #[error(
+        "there is no tenant `{0}`: create it, or let appends do it with tenants.auto_create = true"
+    )]
+    NoSuchTenant(TenantId),
+    /// It is there.
+    #[error("there is a tenant `{0}` already")]
+    AlreadyExists(TenantId),
+    /// Too many are open.
+    #[error("{max} tenants are open, which is the limit: raise limits.tenants_open_max")]
+    TooMany {
+        /// The limit.
+        max: usize,
+    },
+    /// It cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The engine is closed.
+    #[error("the server is shutting down: retry elsewhere or later")]
+    ShuttingDown,
+}
+
+impl TenantError {
+    /// What the caller should do.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::NoSuchTenant(_) => Kind::NotFound,
+            Self::AlreadyExists(_) => Kind::AlreadyExists,
+            Self::TooMany { .. } => Kind::Exhausted,
+            Self::Open(error) => error.kind(),
+            Self::ShuttingDown => Kind::Unavailable,
+        }
+    }
+
+    /// A stable name for programs.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NoSuchTenant(_) => "NO_SUCH_TENANT",
+            Self::AlreadyExists(_) => "TENANT_EXISTS",
+            Self::TooMany { .. } => "TOO_MANY_TENANTS",
+            Self::Open(_) => "TENANT_NOT_OPEN",
+            Self::ShuttingDown => "SHUTTING_DOWN",
+        }
+    }
+}
+
+/// Whether a tenant is made if it is not there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    Refuse,
+    Create,
+}
+
+impl Engine {
+    /// Opens a folder, and makes it and the tenant `default` if they are not there. Waits for the disk.
+    pub fn open(dir: impl Into<PathBuf>, options: EngineOptions) -> Result<Self, OpenError> {
+        Self::open_with(Arc::new(RealDisk), Arc::new(SystemClock), dir, options)
+    }
+
+    /// [`Engine::open`] on another disk and clock.
+    pub fn open_with(
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        dir: impl Into<PathBuf>,
+        options: EngineOptions,
+    ) -> Result<Self, OpenError> {
+        let dir = dir.into();
+        let tenants_dir = dir.join("tenants");
+        let failed = |e: std::io::Error| OpenError::io("opening", &dir, &e);
+        disk.create_dir(&dir).map_err(failed)?;
+        let lock = lock::lock(&*disk, &dir).map_err(|error| match error {
+            LockError::Held(holder) => OpenError::Locked {
+                dir: dir.clone(),
+                holder,
+            },
+            LockError::Io(error) => OpenError::io("locking", &dir, &error),
+        })?;
+        disk.create_dir(&tenants_dir).map_err(failed)?;
+        disk.sync_dir(&dir).map_err(failed)?;
+        let shared = Shared {
+            limits: Arc::new(options.limits.clone()),
+            clock,
+            hasher: options.hasher,
+            recent: Arc::new(Recent::new(options.limits.recent_bytes_max)),
+        };
+        let room = options.limits.queue_bytes_max.min(Semaphore::MAX_PERMITS);
+        let inner = Arc::new(Inner {
+            disk,
+            tenants_dir,
+            options,
+            shared,
+            room: Arc::new(Semaphore::new(room)),
+            open: Mutex::default(),
+            closing: AtomicBool::new(false),
+            _lock: lock,
+        });
+        let id = TenantId::default();
+        let default = match inner.open_tenant(&id)? {
+            Some(tenant) => tenant,
+            None => inner.create_tenant(&id)?,
+        };
+        inner
+            .open
+            .lock()
+            .insert(id, Arc::new(OnceCell::new_with(Some(default))));
+        Ok(Self { inner })
+    }
+
+    /// How it works.
+    pub fn options(&self) -> &EngineOptions {
+        &self.inner.options
+    }
+
+    /// The tenants that exist, sorted.
+    pub fn tenants(&self) -> Vec<TenantId> {
+        let inner = &self.inner;
+        let names = inner.disk.list(&inner.tenants_dir).unwrap_or_default();
+        let exists = |id: &TenantId| matches!(inner.manifest(id), Ok(Some(_)) | Err(_));
+        let ids = names
+            .iter()
+            .filter_map(|name| TenantId::try_from(name.as_str()).ok());
+        let mut ids: Vec<_> = ids.filter(exists).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// A tenant that exists; opened if it is not.
+    pub async fn tenant(&self, id: &TenantId) -> Result<Tenant, TenantError> {
+        self.get(id, Missing::Refuse).await
+    }
+
+    /// A tenant to append to; made if it is not there and the options say so.
+    pub async fn tenant_for_append(&self, id: &TenantId) -> Result<Tenant, TenantError> {
+        let create = self.inner.options.auto_create_tenants;
+        self.get(
+            id,
+            if create {
+                Missing::Create
+            } else {
+                Missing::Refuse
+            },
+        )
+        .await
+    }
+
+    /// Makes a tenant.
+    pub async fn create_tenant(&self, id: &TenantId) -> Result<Tenant, TenantError> {
+        match self.tenant(id).await {
+            Ok(_) => Err(TenantError::AlreadyExists(id.clone())),
+            Err(TenantError::NoSuchTenant(_)) => self.get(id, Missing::Create).await,
+            Err(e) => Err(e),
+        }
+    }
+
+    async fn get(&self, id: &TenantId, missing: Missing) -> Result<Tenant, TenantError> {
+        let inner = &self.inner;
+        let cell = {
+            let mut open = inner.open.lock();
+            if let Some(tenant) = open.get(id).and_then(|cell| cell.get()) {
+                return Ok(tenant.clone());
+            }
+            if inner.closing.load(Ordering::SeqCst) {
+                return Err(TenantError::ShuttingDown);
+            }
+            let max = inner.options.limits.tenants_open_max;
+            if open.len() >= max && !open.contains_key(id) {
+                return Err(TenantError::TooMany { max });
+            }
+            Arc::clone(open.entry(id.clone()).or_default())
+        };
+        let opening = cell.get_or_try_init(|| async {
+            let (inner, id) = (Arc::clone(inner), id.clone());
+            spawn_blocking(move || match inner.open_tenant(&id)? {
+                Some(tenant) => Ok(tenant),
+                None if missing == Missing::Create => Ok(inner.create_tenant(&id)?),
+                None => Err(TenantError::NoSuchTenant(id)),
+            })
+            .await
+            .expect("opening a tenant does not panic")
+        });
+        let tenant = opening.await.cloned();
+        if tenant.is_err() {
+            // A name that was only asked for takes no room.
+            let mut open = inner.open.lock();
+            if open.get(id).is_some_and(|cell| cell.get().is_none()) {
+                open.remove(id);
+            }
+        }
+        tenant
+    }
+
+    /// Refuses appends from now on; what is queued is still written and answered.
+    pub fn refuse_appends(&self) {
+        self.inner.closing.store(true, Ordering::SeqCst);
+        self.inner
+            .for_each_open(|tenant| tenant.log.refuse_appends());
+    }
+
+    /// Refuses appends, answers those in flight, and closes the logs cleanly. Waits for the disk. Reads go on.
+    pub fn close(&self) {
+        self.inner.close();
+    }
+}
+
+impl Inner {
+    fn place(&self, id: &TenantId) -> LogPlace {
+        let dir = self.tenants_dir.join(id.as_str());
+        LogPlace::new(
+            Arc::clone(&self.disk),
+            &dir,
+            self.options.limits.log_file_bytes,
+        )
+    }
+
+    fn manifest(&self, id: &TenantId) -> Result<Option<Manifest>, OpenError> {
+        let dir = self.tenants_dir.join(id.as_str());
+        Manifest::read(&*self.disk, &dir).map_err(|error| match error {
+            ManifestError::Damaged(damage) => OpenError::Damaged(damage),
+            ManifestError::TooNew(what) => OpenError::TooNew {
+                path: dir.join("manifest"),
+                what,
+            },
+            ManifestError::Io(error) => OpenError::io("reading the manifest in", &dir, &error),
+        })
+    }
+
+    /// `None` if there is no such tenant.
+    fn open_tenant(&self, id: &TenantId) -> Result<Option<Tenant>, OpenError> {
+        let Some(manifest) = self.manifest(id)? else {
+            return Ok(None);
+        };
+        let log = Log::open(id.clone(), self.place(id), manifest, &self.shared)?;
+        Ok(Some(self.with_log(log)))
+    }
+
+    fn create_tenant(&self, id: &TenantId) -> Result<Tenant, OpenError> {
+        let place = self.place(id);
+        let dir = place.dir.clone();
+        let log_id = LogId::from_bytes(Uuid::new_v4().into_bytes());
+        let writer = writer::create(place, log_id).map_err(|error| {
+            if error.kind() == ErrorKind::AlreadyExists {
+                let path = dir.join("manifest");
+                return OpenError::Damaged(Damage {
+                    path,
+                    offset: 0,
+                    what: error.to_string(),
+                });
+            }
+            OpenError::io("making the log in", &dir, &error)
+        })?;
+        Ok(self.with_log(Log::new(id.clone(), log_id, writer, &self.shared)))
+    }
+
+    fn with_log(&self, log: Arc<Log>) -> Tenant {
+        Tenant {
+            log,
+            limits: Arc::clone(&self.shared.limits),
+            hasher: self.shared.hasher,
+            partitions: self.options.partitions,
+            room: Arc::clone(&self.room),
+        }
+    }
+
+    fn for_each_open(&self, act: impl Fn(&Tenant)) {
+        let open: Vec<_> = self.open.lock().values().cloned().collect();
+        for tenant in open.iter().filter_map(|cell| cell.get()) {
+            act(tenant);
+        }
+    }
+
+    fn close(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+        self.for_each_open(|tenant| tenant.log.close());
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.close();
+    }
+}

@@ -1,0 +1,183 @@
+//! A subscription: events from a position on, then live. One code path: read from the cursor to the head, then wait.
+//!
+//! Nothing is queued for a subscriber: a slow one costs nothing and loses nothing. Invariant: what is delivered has
+//! ascending positions, each wanted event once; everything wanted up to `position()` was delivered.
+
+use std::sync::Arc;
+
+use tokio::{
+    select,
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    event::Event,
+    log::{Log, read::Reader, waiters::Waiter},
+};
+use crate::{
+    telemetry,
+    types::{
+        id::{LogId, Position},
+        limits::CHECKPOINT_EVERY,
+        read::{Filter, ReadError},
+        slot::Partitions,
+    },
+};
+
+/// What to subscribe to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SubscribeRequest {
+    /// Which events.
+    pub filter: Filter,
+    /// From where on.
+    pub start: Start,
+    /// Refuse unless the log has this id.
+    pub log_id: Option<LogId>,
+}
+
+/// Where a subscription starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// Behind this position.
+    After(Position),
+    /// With what is appended from now on.
+    Head,
+}
+
+impl Default for Start {
+    /// From the beginning.
+    fn default() -> Self {
+        Self::After(0)
+    }
+}
+
+/// What a subscription delivers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delivery {
+    /// The next events, about 1 MiB at most.
+    Events(Vec<Event>),
+    /// Everything up to here was delivered; what follows is live.
+    CaughtUp(Position),
+    /// Everything wanted up to here was delivered.
+    Checkpoint(Position),
+}
+
+/// See the module.
+pub struct Subscription {
+    log: Arc<Log>,
+    filter: Filter,
+    partitions: Partitions,
+    waiter: Waiter,
+    position: Position,
+    /// The read on its way, and how many batches it delivered.
+    reader: Option<(Reader, u64)>,
+    phase: Phase,
+    /// When the last message with a position was delivered.
+    stated: Instant,
+    stated_position: Position,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    New,
+    CatchingUp,
+    Live,
+}
+
+impl Subscription {
+    pub(super) fn new(
+        log: Arc<Log>,
+        filter: Filter,
+        after: Position,
+        partitions: Partitions,
+    ) -> Self {
+        // Types with a prefix may be new ones.
+        let open = !filter.event_type_prefix.as_bytes().is_empty();
+        let set = log.filter_set(&filter);
+        let waiter = log.waiters().register(&set, open);
+        telemetry::subscribers_changed(1);
+        Self {
+            log,
+            filter,
+            partitions,
+            waiter,
+            position: after,
+            reader: None,
+            phase: Phase::New,
+            stated: Instant::now(),
+            stated_position: after,
+        }
+    }
+
+    /// Everything wanted up to here was delivered.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The next message; waits for one. Nothing is lost if the future is dropped. The first one is a checkpoint.
+    pub async fn next(&mut self) -> Result<Delivery, ReadError> {
+        if self.phase == Phase::New {
+            self.phase = Phase::CatchingUp;
+            return Ok(self.state(Delivery::Checkpoint(self.position)));
+        }
+        loop {
+            if self.reader.is_none() && self.log.head() > self.position {
+                let reader = self.log.reader(
+                    &self.filter,
+                    self.position,
+                    self.log.head(),
+                    self.partitions,
+                );
+                self.reader = Some((reader, 0));
+            }
+            if let Some((reader, batches)) = &mut self.reader {
+                let head = reader.head();
+                match reader.next().await? {
+                    Some(events) => {
+                        if let Some(last) = events.last() {
+                            *batches += 1;
+                            self.position = last.position();
+                            self.stated = Instant::now();
+                            self.stated_position = self.position;
+                            return Ok(Delivery::Events(events));
+                        }
+                    }
+                    None => {
+                        let backlog = *batches > 1;
+                        self.reader = None;
+                        self.position = head;
+                        if backlog {
+                            self.phase = Phase::CatchingUp;
+                        }
+                    }
+                }
+                continue;
+            }
+            if self.phase == Phase::CatchingUp {
+                self.phase = Phase::Live;
+                return Ok(self.state(Delivery::CaughtUp(self.position)));
+            }
+            let due = self.stated + CHECKPOINT_EVERY;
+            if self.position > self.stated_position && Instant::now() >= due {
+                return Ok(self.state(Delivery::Checkpoint(self.position)));
+            }
+            select! {
+                () = self.waiter.woken() => {}
+                () = sleep_until(due.max(Instant::now() + CHECKPOINT_EVERY / 10)) => {}
+            }
+        }
+    }
+
+    fn state(&mut self, delivery: Delivery) -> Delivery {
+        self.stated = Instant::now();
+        self.stated_position = self.position;
+        delivery
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.log.waiters().remove(&self.waiter);
+        telemetry::subscribers_changed(-1);
+    }
+}

@@ -1,0 +1,414 @@
+//! Reads a log when it is opened, and decides what a bad frame means.
+//!
+//! Every frame states an offset that was known durable when it was written. A bad frame above every stated offset is a
+//! torn write that nobody was told of: the log is cut there. A bad frame below one, or in any file but the last, is
+//! damage to something acknowledged: the log is not opened, the place is named, nothing is changed.
+//!
+//! The valid part of the last file is copied into a fresh one, with another salt: the page cache may lie after a failed
+//! sync, so nothing is repaired in place.
+
+use std::{io, path::PathBuf, sync::Arc};
+
+use super::{
+    bytes::get_u32,
+    file::{self, FileHeader, HEADER_BYTES, InvalidHeader},
+    frame::{self, FRAME_ALIGN, FRAME_HEADER_BYTES, Frame, FrameDraft, FramePlace, InvalidFrame},
+    spare::{self, SpareFile},
+    writer::{LogFile, LogPlace, LogWriter, WriterState, publish, random_salt},
+};
+use crate::{
+    storage::manifest::Manifest,
+    types::{id::Position, read::Damage},
+};
+
+/// Why a log could not be opened. Nothing was changed.
+#[derive(Debug)]
+pub(crate) enum RecoverError {
+    Damaged(Damage),
+    /// Written by a newer version of the store.
+    TooNew {
+        path: PathBuf,
+        what: String,
+    },
+    Io {
+        path: PathBuf,
+        doing: &'static str,
+        error: io::Error,
+    },
+}
+
+impl From<Damage> for RecoverError {
+    fn from(damage: Damage) -> Self {
+        Self::Damaged(damage)
+    }
+}
+
+/// What recovery found.
+pub(crate) struct Recovered {
+    pub(crate) writer: LogWriter,
+    /// Bytes that were torn and cut.
+    pub(crate) cut_bytes: u64,
+    /// Where they began.
+    pub(crate) cut_at: u64,
+}
+
+/// A frame of the log, seen during recovery.
+pub(crate) struct SeenFrame<'a> {
+    pub(crate) file: &'a Arc<LogFile>,
+    /// Offset of the frame in the file.
+    pub(crate) start: u64,
+    pub(crate) frame: Frame<'a>,
+}
+
+/// Reads the log from its first frame to its last and shows every one to `see`, in order.
+pub(crate) fn recover(
+    place: LogPlace,
+    manifest: Manifest,
+    see: &mut dyn FnMut(&SeenFrame<'_>) -> Result<(), Damage>,
+) -> Result<Recovered, RecoverError> {
+    let files = open_files(&place, &manifest)?;
+    let Some((last, sealed)) = files.split_last() else {
+        return Err(missing(&place, "there is no log file"));
+    };
+    let mut chain = Chain::default();
+    for (file, next) in sealed.iter().zip(&files[1..]) {
+        recover_sealed(file, &next.header, &mut chain, see)?;
+    }
+    recover_last(place, manifest, last, chain, see)
+}
+
+/// What every next frame continues.
+struct Chain {
+    offset: u64,
+    position: Position,
+    crc: u32,
+    /// The highest offset that any frame states to be durable.
+    stated: u64,
+}
+
+impl Default for Chain {
+    fn default() -> Self {
+        Self {
+            offset: 0,
+            position: 1,
+            crc: 0,
+            stated: 0,
+        }
+    }
+}
+
+impl Chain {
+    /// Whether a file continues here.
+    fn check_header(&self, file: &LogFile) -> Result<(), Damage> {
+        let header = &file.header;
+        let continues = header.base_offset == self.offset
+            && header.first_position == self.position
+            && header.previous_crc == self.crc;
+        if continues {
+            return Ok(());
+        }
+        Err(damage(
+            file,
+            0,
+            "it does not continue the file before: one in between is missing",
+        ))
+    }
+
+    /// Moves behind a frame, if it continues the one before.
+    fn follow(&mut self, frame: &Frame<'_>) -> bool {
+        let continues = frame.previous_crc() == self.crc
+            && frame.first_position() == self.position
+            && frame.durable_offset() <= self.offset;
+        if continues {
+            self.offset += frame.as_bytes().len() as u64;
+            self.position += u64::from(frame.events());
+            self.crc = frame.crc();
+            self.stated = self.stated.max(frame.durable_offset());
+        }
+        continues
+    }
+}
+
+fn open_files(place: &LogPlace, manifest: &Manifest) -> Result<Vec<Arc<LogFile>>, RecoverError> {
+    let disk = &place.disk;
+    let list_failed = |error| io_error(&place.log_dir, "listing", error);
+    let mut files = Vec::new();
+    for name in disk.list(&place.log_dir).map_err(list_failed)? {
+        let path = place.log_dir.join(&name);
+        let Some(base_offset) = file::base_offset_of(&name) else {
+            // A file that was being made.
+            if name.ends_with(".new") {
+                disk.remove(&path)
+                    .map_err(|e| io_error(&path, "removing", e))?;
+            }
+            continue;
+        };
+        files.push((base_offset, path));
+    }
+    files.sort_unstable();
+    if !files
+        .iter()
+        .any(|(offset, _)| *offset == manifest.newest_file)
+    {
+        return Err(missing(
+            place,
+            "the newest log file that the manifest names is not there",
+        ));
+    }
+    files
+        .into_iter()
+        .map(|(base_offset, path)| open_file(place, manifest, base_offset, path).map(Arc::new))
+        .collect()
+}
+
+fn open_file(
+    place: &LogPlace,
+    manifest: &Manifest,
+    base_offset: u64,
+    path: PathBuf,
+) -> Result<LogFile, RecoverError> {
+    let opened = place
+        .disk
+        .open(&path)
+        .map_err(|e| io_error(&path, "opening", e))?;
+    let mut block = vec![0; HEADER_BYTES];
+    let damaged = |offset, what: String| Damage {
+        path: path.clone(),
+        offset,
+        what,
+    };
+    match opened.read_exact_at(&mut block, 0) {
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+            return Err(damaged(0, "it is shorter than its header".to_owned()).into());
+        }
+        read => read.map_err(|e| io_error(&path, "reading", e))?,
+    }
+    let header = match FileHeader::decode(&block) {
+        Ok(header) => header,
+        Err(e @ InvalidHeader::TooNew { .. }) => {
+            return Err(RecoverError::TooNew {
+                path,
+                what: e.to_string(),
+            });
+        }
+        Err(e) => return Err(damaged(0, e.to_string()).into()),
+    };
+    if header.log_id != manifest.log_id {
+        let what = format!(
+            "it belongs to log {}, this is {}",
+            header.log_id, manifest.log_id
+        );
+        return Err(damaged(0, what).into());
+    }
+    if header.base_offset != base_offset {
+        return Err(damaged(0, "its name is not the one it was given".to_owned()).into());
+    }
+    Ok(LogFile {
+        file: opened,
+        path,
+        header,
+    })
+}
+
+/// Reads a file that another follows: everything up to where that one begins must be right.
+fn recover_sealed(
+    file: &Arc<LogFile>,
+    next: &FileHeader,
+    chain: &mut Chain,
+    see: &mut dyn FnMut(&SeenFrame<'_>) -> Result<(), Damage>,
+) -> Result<(), RecoverError> {
+    chain.check_header(file)?;
+    let frames_bytes = next
+        .base_offset
+        .checked_sub(file.header.base_offset)
+        .and_then(|bytes| usize::try_from(bytes).ok())
+        .ok_or_else(|| damage(file, 0, "the next file begins before it"))?;
+    let bytes = read_file(file)?;
+    let Some(frames) = bytes.get(HEADER_BYTES..HEADER_BYTES + frames_bytes) else {
+        return Err(damage(file, bytes.len(), "its end is missing").into());
+    };
+    let mut at = 0;
+    while at < frames.len() {
+        let frame = match Frame::check(&frames[at..], file.header.salt) {
+            Ok(frame) => frame,
+            Err(InvalidFrame::TooNew) => return Err(too_new(file)),
+            Err(e) => return Err(damage(file, HEADER_BYTES + at, &e.to_string()).into()),
+        };
+        if !chain.follow(&frame) {
+            let what = "a frame does not continue the one before";
+            return Err(damage(file, HEADER_BYTES + at, what).into());
+        }
+        see(&SeenFrame {
+            file,
+            start: (HEADER_BYTES + at) as u64,
+            frame,
+        })?;
+        at += frame.as_bytes().len();
+    }
+    Ok(())
+}
+
+fn recover_last(
+    place: LogPlace,
+    manifest: Manifest,
+    file: &Arc<LogFile>,
+    mut chain: Chain,
+    see: &mut dyn FnMut(&SeenFrame<'_>) -> Result<(), Damage>,
+) -> Result<Recovered, RecoverError> {
+    chain.check_header(file)?;
+    let mut bytes = read_file(file)?;
+    let end = valid_end(file, &bytes, &mut chain)?;
+    let torn = &bytes[end..];
+    let cut_bytes = torn
+        .iter()
+        .rposition(|&b| b != 0)
+        .map_or(0, |last| last as u64 + 1);
+    let stated = stated_behind(torn, file.header.salt).max(chain.stated);
+    if stated > chain.offset {
+        let what = format!(
+            "no valid frame starts here, but everything up to {} bytes further was acknowledged",
+            stated - chain.offset
+        );
+        return Err(damage(file, end, &what).into());
+    }
+
+    bytes.truncate(end);
+    let (fresh, state) = copy(&place, file, &mut bytes, &chain)
+        .map_err(|error| io_error(&file.path, "copying", error))?;
+    // Frames are seen as they stand in the copy, the one that will be read.
+    let mut at = HEADER_BYTES;
+    while at < end {
+        let frame = Frame::check(&bytes[at..], fresh.header.salt)
+            .map_err(|e| damage(&fresh, at, &e.to_string()))?;
+        see(&SeenFrame {
+            file: &fresh,
+            start: at as u64,
+            frame,
+        })?;
+        at += frame.as_bytes().len();
+    }
+    Ok(Recovered {
+        writer: LogWriter::new(place, manifest, state),
+        cut_bytes,
+        cut_at: end as u64,
+    })
+}
+
+/// Offset in the file behind the last frame that is valid and continues the one before.
+fn valid_end(file: &LogFile, bytes: &[u8], chain: &mut Chain) -> Result<usize, RecoverError> {
+    let mut at = HEADER_BYTES;
+    while at < bytes.len() {
+        match Frame::check(&bytes[at..], file.header.salt) {
+            Ok(frame) if chain.follow(&frame) => at += frame.as_bytes().len(),
+            Err(InvalidFrame::TooNew) => return Err(too_new(file)),
+            // The checksum holds, so this is no torn write.
+            Err(e @ InvalidFrame::Body) => return Err(damage(file, at, &e.to_string()).into()),
+            Ok(_) | Err(_) => break,
+        }
+    }
+    Ok(at.min(bytes.len()))
+}
+
+/// The highest durable offset that valid frames state in bytes where the log seems to end.
+fn stated_behind(torn: &[u8], salt: u64) -> u64 {
+    let mut stated = 0;
+    let mut at = 0;
+    while at + FRAME_HEADER_BYTES <= torn.len() {
+        if get_u32(torn, at) != 0 {
+            if let Ok(frame) = Frame::check(&torn[at..], salt) {
+                stated = stated.max(frame.durable_offset());
+            }
+        }
+        at += FRAME_ALIGN;
+    }
+    stated
+}
+
+/// Copies the header block and the valid frames in `bytes` into a fresh file that takes the old one's name. `bytes` then
+/// hold what the fresh file does, up to the mark that is behind the frames.
+fn copy(
+    place: &LogPlace,
+    old: &LogFile,
+    bytes: &mut Vec<u8>,
+    chain: &Chain,
+) -> io::Result<(Arc<LogFile>, WriterState)> {
+    let header = FileHeader {
+        salt: random_salt(),
+        ..old.header
+    };
+    let mut previous_crc = header.previous_crc;
+    let mut at = HEADER_BYTES;
+    while at < bytes.len() {
+        let frame_bytes = get_u32(bytes, at + 4) as usize;
+        let frame = &mut bytes[at..at + frame_bytes];
+        previous_crc = frame::resalt(frame, header.salt, previous_crc);
+        at += frame_bytes;
+    }
+    let mark = FramePlace {
+        salt: header.salt,
+        previous_crc,
+        durable_offset: chain.offset,
+        first_position: chain.position,
+        recorded_at: 0,
+    };
+    let previous_crc = FrameDraft::mark().write(&mark, bytes);
+
+    let capacity = place.capacity(None, bytes.len()).max(old.file.len()?);
+    let path = place.log_dir.join("recovered.new");
+    let file = place.disk.create(&path)?;
+    file.write_all_at(&bytes[HEADER_BYTES..], HEADER_BYTES as u64)?;
+    spare::write_zeros(&*file, bytes.len() as u64, capacity)?;
+    let fresh = Arc::new(publish(
+        place,
+        SpareFile {
+            file,
+            path,
+            capacity,
+        },
+        header,
+    )?);
+    let state = WriterState {
+        current: Arc::clone(&fresh),
+        capacity,
+        end: bytes.len() as u64,
+        previous_crc,
+    };
+    Ok((fresh, state))
+}
+
+fn read_file(file: &LogFile) -> Result<Vec<u8>, RecoverError> {
+    file.file
+        .read_all()
+        .map_err(|e| io_error(&file.path, "reading", e))
+}
+
+fn damage(file: &LogFile, offset: usize, what: &str) -> Damage {
+    Damage {
+        path: file.path.clone(),
+        offset: offset as u64,
+        what: what.to_owned(),
+    }
+}
+
+fn missing(place: &LogPlace, what: &str) -> RecoverError {
+    RecoverError::Damaged(Damage {
+        path: place.log_dir.clone(),
+        offset: 0,
+        what: what.to_owned(),
+    })
+}
+
+fn too_new(file: &LogFile) -> RecoverError {
+    RecoverError::TooNew {
+        path: file.path.clone(),
+        what: InvalidFrame::TooNew.to_string(),
+    }
+}
+
+fn io_error(path: &std::path::Path, doing: &'static str, error: io::Error) -> RecoverError {
+    RecoverError::Io {
+        path: path.to_owned(),
+        doing,
+        error,
+    }
+}
