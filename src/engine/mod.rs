@@ -358,11 +358,19 @@ impl Engine {
             .expect("opening a tenant does not panic")
         });
         let tenant = opening.await.cloned();
-        if tenant.is_err() {
-            // A name that was only asked for takes no room.
-            let mut open = inner.open.lock();
-            if open.get(id).is_some_and(|cell| cell.get().is_none()) {
-                open.remove(id);
+        match &tenant {
+            // Closing may have looked for open tenants before this one was.
+            Ok(tenant) if inner.closing.load(Ordering::SeqCst) => {
+                tenant.log.close();
+                return Err(TenantError::ShuttingDown);
+            }
+            Ok(_) => {}
+            Err(_) => {
+                // A name that was only asked for takes no room; but somebody else may be making the tenant.
+                let mut open = inner.open.lock();
+                if Arc::strong_count(&cell) == 2 {
+                    open.remove(id);
+                }
             }
         }
         tenant
@@ -416,7 +424,7 @@ impl Inner {
         let place = self.place(id);
         let dir = place.dir.clone();
         let log_id = LogId::from_bytes(Uuid::new_v4().into_bytes());
-        let writer = writer::create(place, log_id).map_err(|error| {
+        let writer = writer::create(place.clone(), log_id).map_err(|error| {
             if error.kind() == ErrorKind::AlreadyExists {
                 let path = dir.join("manifest");
                 return OpenError::Damaged(Damage {
@@ -427,7 +435,7 @@ impl Inner {
             }
             OpenError::io("making the log in", &dir, &error)
         })?;
-        Ok(self.with_log(Log::new(id.clone(), log_id, writer, &self.shared)))
+        Ok(self.with_log(Log::new(id.clone(), log_id, place, writer, &self.shared)))
     }
 
     fn with_log(&self, log: Arc<Log>) -> Tenant {

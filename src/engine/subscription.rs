@@ -72,8 +72,8 @@ pub struct Subscription {
     /// The read on its way, and how many batches it delivered.
     reader: Option<(Reader, u64)>,
     phase: Phase,
-    /// When the last message with a position was delivered.
-    stated: Instant,
+    /// When the position is to be stated, if it has moved.
+    due: Instant,
     stated_position: Position,
 }
 
@@ -104,7 +104,7 @@ impl Subscription {
             position: after,
             reader: None,
             phase: Phase::New,
-            stated: Instant::now(),
+            due: Instant::now() + CHECKPOINT_EVERY,
             stated_position: after,
         }
     }
@@ -134,12 +134,10 @@ impl Subscription {
                 let head = reader.head();
                 match reader.next().await? {
                     Some(events) => {
-                        if let Some(last) = events.last() {
+                        self.position = reader.scanned();
+                        if !events.is_empty() {
                             *batches += 1;
-                            self.position = last.position();
-                            self.stated = Instant::now();
-                            self.stated_position = self.position;
-                            return Ok(Delivery::Events(events));
+                            return Ok(self.state(Delivery::Events(events)));
                         }
                     }
                     None => {
@@ -151,25 +149,33 @@ impl Subscription {
                         }
                     }
                 }
+                if self.checkpoint_is_due() {
+                    return Ok(self.state(Delivery::Checkpoint(self.position)));
+                }
                 continue;
             }
             if self.phase == Phase::CatchingUp {
                 self.phase = Phase::Live;
                 return Ok(self.state(Delivery::CaughtUp(self.position)));
             }
-            let due = self.stated + CHECKPOINT_EVERY;
-            if self.position > self.stated_position && Instant::now() >= due {
-                return Ok(self.state(Delivery::Checkpoint(self.position)));
+            let now = Instant::now();
+            if now >= self.due {
+                self.due = now + CHECKPOINT_EVERY;
             }
             select! {
                 () = self.waiter.woken() => {}
-                () = sleep_until(due.max(Instant::now() + CHECKPOINT_EVERY / 10)) => {}
+                // Time to see how far the log has come without anything for us.
+                () = sleep_until(self.due) => {}
             }
         }
     }
 
+    fn checkpoint_is_due(&self) -> bool {
+        self.position > self.stated_position && Instant::now() >= self.due
+    }
+
     fn state(&mut self, delivery: Delivery) -> Delivery {
-        self.stated = Instant::now();
+        self.due = Instant::now() + CHECKPOINT_EVERY;
         self.stated_position = self.position;
         delivery
     }

@@ -88,6 +88,14 @@ impl Reader {
         read
     }
 
+    /// How far a forward read has looked: what is wanted up to here was returned.
+    pub(crate) fn scanned(&self) -> Position {
+        match self.pending.last() {
+            Some(&next) => Position::from(next) - 1,
+            None => *self.range.start() - 1,
+        }
+    }
+
     /// [`Reader::next`] on a thread that may wait for the disk.
     pub fn next_blocking(&mut self) -> Result<Option<Vec<Event>>, ReadError> {
         if self.limit == 0 {

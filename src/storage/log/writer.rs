@@ -175,11 +175,6 @@ impl LogWriter {
         self.append([FrameDraft::mark()].iter(), next_position, now)
     }
 
-    /// Bytes that can be written without going below a reserve of free disk space.
-    pub(crate) fn available_bytes(&self) -> io::Result<u64> {
-        self.place.disk.available_bytes(&self.place.log_dir)
-    }
-
     fn flush(&mut self, buffer: Vec<u8>, attempted: usize) -> Result<Option<Chunk>, WriteFailed> {
         if buffer.is_empty() {
             return Ok(None);
