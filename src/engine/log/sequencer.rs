@@ -414,9 +414,9 @@ fn judge_entity(log: &Log, index: usize, id: &Text, expect: Expect) -> Result<()
 
 /// The first member of a set after one position and up to another.
 fn first_match(log: &Log, set: &Set, after: Position, through: Position) -> Option<Position> {
-    let page = log
-        .index
-        .page(set, after + 1..=through, Direction::Forward, 1);
+    // A position out of a request may be any number; where it is beyond the head is found out later.
+    let from = after.saturating_add(1);
+    let page = log.index.page(set, from..=through, Direction::Forward, 1);
     page.first().map(|&row| Position::from(row))
 }
 
