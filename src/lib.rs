@@ -31,8 +31,15 @@
 //! - Wall clock and randomness come in at the committer alone; everything else follows from the log.
 //! - Queues, batches and caches are bounded in bytes, in [`types::limits`].
 
+/// The command line.
+pub mod cli {
+    pub mod serve;
+}
+pub mod config;
 pub mod engine;
 pub mod proto;
+pub mod server;
+mod service;
 pub mod storage;
 mod telemetry;
 pub mod types;

@@ -1,0 +1,18 @@
+//! Between the wire and the engine: decode → one engine call → encode. No policy lives here.
+//!
+//! [`convert`] is the only place that turns protobuf into engine values and back, [`status`] the only one that turns an
+//! error's kind into a gRPC code, [`gate`] the only one that looks at who calls, and [`call`] surrounds every call with
+//! what all calls share: the limit, the deadline, the span, the count.
+//!
+//! Used by `server`. With `server` and `client` the only user of tonic.
+
+pub(crate) mod call;
+mod convert;
+pub(crate) mod gate;
+mod ingest;
+mod query;
+mod status;
+mod token;
+
+pub(crate) use ingest::Ingest;
+pub(crate) use query::Query;
