@@ -31,10 +31,8 @@
 //! - Wall clock and randomness come in at the committer alone; everything else follows from the log.
 //! - Queues, batches and caches are bounded in bytes, in [`types::limits`].
 
-/// The command line.
-pub mod cli {
-    pub mod serve;
-}
+pub mod cli;
+pub mod client;
 pub mod config;
 pub mod engine;
 pub mod proto;
@@ -44,6 +42,7 @@ pub mod storage;
 mod telemetry;
 pub mod types;
 
+pub use client::{Client, ClientError, ClientOptions};
 pub use engine::{
     Engine, EngineOptions, OpenError, TenantError,
     event::Event,

@@ -77,6 +77,19 @@ impl EventBatch {
         }
     }
 
+    /// The last event, without decoding those before it.
+    pub fn last(&self) -> Result<Option<EventView<'_>>, MalformedEvent> {
+        let mut rest = self.encoded.as_slice();
+        let mut last = None;
+        while !rest.is_empty() {
+            match take_field(&mut rest)? {
+                (EVENTS, Value::Bytes(event)) => last = Some(event),
+                _ => return Err(MalformedEvent),
+            }
+        }
+        last.map(EventView::decode).transpose()
+    }
+
     /// Appends an event.
     pub(crate) fn push<'a, T>(&mut self, event: &EventFields<'a, T>)
     where

@@ -1,0 +1,107 @@
+//! The command line: arguments → calls. One file for each command.
+//!
+//! What a program may read goes to stdout; progress and messages go to stderr. Exit code 0: done, 1: refused or failed,
+//! 2: wrong usage. An error is one line that says what to do.
+
+mod append;
+mod completions;
+mod connect;
+mod error;
+mod filter;
+mod follow;
+mod json;
+mod output;
+mod read;
+mod state;
+mod stats;
+
+use std::{future::Future, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use self::{error::CliError, output::message};
+
+/// An event store whose history is at every moment a columnar table.
+#[derive(Debug, Parser)]
+#[command(
+    name = "annals",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    after_help = "\
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage.
+Commands but `serve` talk to the server at --url (ANNALS_URL), as --tenant (ANNALS_TENANT), with --token (ANNALS_TOKEN)."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Append(append::AppendArgs),
+    Read(read::ReadArgs),
+    Follow(follow::FollowArgs),
+    State(state::StateArgs),
+    Stats(stats::StatsArgs),
+    Completions(completions::CompletionsArgs),
+}
+
+/// Runs what the arguments of this process say.
+pub fn main() -> ExitCode {
+    // Clap prints what is wrong, and ends with 2.
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Command::Append(args) => client_command(append::run(args)),
+        Command::Read(args) => client_command(read::run(args)),
+        Command::Follow(args) => client_command(follow::run(args)),
+        Command::State(args) => client_command(state::run(args)),
+        Command::Stats(args) => client_command(stats::run(args)),
+        Command::Completions(args) => completions::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Whoever reads our output has seen enough: `annals read | head`.
+            if error.is_closed_pipe() {
+                return ExitCode::SUCCESS;
+            }
+            message(&format!("annals: {error}"));
+            error.exit_code()
+        }
+    }
+}
+
+/// Runs a command that talks to a server.
+fn client_command(command: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
+    // What the client warns about, such as a lost subscription, belongs on stderr too.
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env()
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("annals=warn")),
+        )
+        .with_target(false)
+        .without_time()
+        .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(CliError::Runtime)?;
+    let done = runtime.block_on(command);
+    // A thread that waits for standard input would hold up the end.
+    runtime.shutdown_background();
+    done
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

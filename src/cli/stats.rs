@@ -1,0 +1,202 @@
+//! `annals stats`: what is in the log, and how the server is.
+
+use std::fmt::Write;
+
+use clap::Args;
+use indicatif::{HumanBytes, HumanCount, HumanDuration};
+use prost_types::Timestamp as WireTime;
+use serde::Serialize;
+
+use super::{connect::ConnectArgs, error::CliError, output::print};
+use crate::{
+    Timestamp,
+    proto::{GetStatsResponse, ProcessStats, TenantStats},
+    types::time::{Clock, SystemClock},
+};
+
+/// Print figures about the log and the server
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  annals stats
+  annals stats --all-tenants
+  annals stats --json | jq '.tenants[0].head'")]
+pub(super) struct StatsArgs {
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+
+    /// Every tenant, not only the one of --tenant
+    #[arg(long)]
+    all_tenants: bool,
+
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+pub(super) async fn run(args: StatsArgs) -> Result<(), CliError> {
+    let client = args.connect.client().await?;
+    let stats = if args.all_tenants {
+        client.stats_of_all_tenants().await?
+    } else {
+        client.stats().await?
+    };
+    let text = if args.json {
+        let object = serde_json::to_string(&Stats::of(&stats));
+        object.map_err(|e| CliError::Failed(e.to_string()))? + "\n"
+    } else {
+        report(&stats)
+    };
+    print(&text)
+}
+
+#[derive(Serialize)]
+struct Stats<'a> {
+    tenants: Vec<Tenant<'a>>,
+    process: Process<'a>,
+}
+
+#[derive(Serialize)]
+struct Tenant<'a> {
+    tenant: &'a str,
+    log_id: &'a str,
+    head: u64,
+    floor: u64,
+    entities: u64,
+    event_types: u64,
+    events_per_partition: &'a [u64],
+    log_bytes: u64,
+    log_files: u64,
+    subscribers: u64,
+    recorded_at: Option<String>,
+    poisoned: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Process<'a> {
+    version: &'a str,
+    started_at: Option<String>,
+    uptime_seconds: Option<f64>,
+    resident_bytes: u64,
+}
+
+impl<'a> Stats<'a> {
+    fn of(stats: &'a GetStatsResponse) -> Self {
+        static UNKNOWN: ProcessStats = ProcessStats {
+            version: String::new(),
+            started_at: None,
+            resident_bytes: 0,
+        };
+        let process = stats.process.as_ref().unwrap_or(&UNKNOWN);
+        Self {
+            tenants: stats.tenants.iter().map(Tenant::of).collect(),
+            process: Process {
+                version: &process.version,
+                started_at: process.started_at.map(time_text),
+                uptime_seconds: uptime(process),
+                resident_bytes: process.resident_bytes,
+            },
+        }
+    }
+}
+
+impl<'a> Tenant<'a> {
+    fn of(tenant: &'a TenantStats) -> Self {
+        Self {
+            tenant: &tenant.tenant,
+            log_id: &tenant.log_id,
+            head: tenant.head,
+            floor: tenant.floor,
+            entities: tenant.entities,
+            event_types: tenant.event_types,
+            events_per_partition: &tenant.events_per_partition,
+            log_bytes: tenant.log_bytes,
+            log_files: tenant.log_files,
+            subscribers: tenant.subscribers,
+            recorded_at: tenant.recorded_at.map(time_text),
+            poisoned: Some(tenant.poisoned.as_str()).filter(|reason| !reason.is_empty()),
+        }
+    }
+}
+
+fn report(stats: &GetStatsResponse) -> String {
+    let mut out = String::new();
+    for tenant in &stats.tenants {
+        // Writing to a string does not fail.
+        tenant_report(tenant, &mut out).ok();
+        out.push('\n');
+    }
+    if let Some(process) = &stats.process {
+        process_report(process, &mut out).ok();
+    }
+    out
+}
+
+fn tenant_report(tenant: &TenantStats, out: &mut String) -> std::fmt::Result {
+    writeln!(out, "tenant {}", tenant.tenant)?;
+    writeln!(out, "  head           {}", HumanCount(tenant.head))?;
+    writeln!(out, "  floor          {}", HumanCount(tenant.floor))?;
+    writeln!(out, "  entities       {}", HumanCount(tenant.entities))?;
+    writeln!(out, "  event types    {}", HumanCount(tenant.event_types))?;
+    let files = if tenant.log_files == 1 { "file" } else { "files" };
+    let bytes = HumanBytes(tenant.log_bytes);
+    writeln!(out, "  log            {bytes} in {} {files}", HumanCount(tenant.log_files))?;
+    writeln!(out, "  subscribers    {}", HumanCount(tenant.subscribers))?;
+    let recorded_at = tenant.recorded_at.map_or("-".into(), time_text);
+    writeln!(out, "  last recorded  {recorded_at}")?;
+    if !tenant.poisoned.is_empty() {
+        writeln!(out, "  POISONED       {}", tenant.poisoned)?;
+    }
+    let counts = &tenant.events_per_partition;
+    let (least, most) = (counts.iter().min(), counts.iter().max());
+    if let (Some(least), Some(most)) = (least, most) {
+        let (least, most) = (HumanCount(*least), HumanCount(*most));
+        writeln!(out, "  partitions     {} of {least} to {most} events  {}", counts.len(), bars(counts))?;
+    }
+    writeln!(out, "  log id         {}", tenant.log_id)
+}
+
+fn process_report(process: &ProcessStats, out: &mut String) -> std::fmt::Result {
+    let up = uptime(process).map_or_else(String::new, |seconds| {
+        format!(", up {}", HumanDuration(std::time::Duration::from_secs_f64(seconds)))
+    });
+    let memory = HumanBytes(process.resident_bytes);
+    writeln!(out, "server {}{up}, {memory} resident", process.version)
+}
+
+/// One character for each count, as high as its share of the highest.
+fn bars(counts: &[u64]) -> String {
+    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let most = counts.iter().copied().max().unwrap_or_default().max(1);
+    let bar = |count: u64| match count {
+        0 => ' ',
+        count => {
+            let height = u128::from(count) * BARS.len() as u128 / (u128::from(most) + 1);
+            *BARS.get(height as usize).unwrap_or(&'█')
+        }
+    };
+    counts.iter().map(|&count| bar(count)).collect()
+}
+
+fn uptime(process: &ProcessStats) -> Option<f64> {
+    let started = process.started_at?;
+    let started = started.seconds as f64 + f64::from(started.nanos) / 1e9;
+    Some((SystemClock.now().as_micros() as f64 / 1e6 - started).max(0.0))
+}
+
+fn time_text(time: WireTime) -> String {
+    let micros = time.seconds.saturating_mul(1_000_000).saturating_add(i64::from(time.nanos) / 1_000);
+    Timestamp::from_micros(micros).map_or_else(|| "-".into(), |time| time.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bars_show_shares_of_the_highest() {
+        assert_eq!(bars(&[0, 1, 500, 1000]), " ▁▄█");
+        assert_eq!(bars(&[0, 0]), "  ");
+        assert_eq!(bars(&[7]), "█");
+    }
+}
