@@ -12,7 +12,12 @@ use crate::{
 #[command(next_help_heading = "Connection")]
 pub(super) struct ConnectArgs {
     /// Address of the server
-    #[arg(long, env = "ANNALS_URL", value_name = "URL", default_value = "http://127.0.0.1:4747")]
+    #[arg(
+        long,
+        env = "ANNALS_URL",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:4747"
+    )]
     pub(super) url: String,
 
     /// Whose log; `default` if none is named
@@ -20,7 +25,12 @@ pub(super) struct ConnectArgs {
     tenant: Option<TenantId>,
 
     /// Credential, sent as `authorization: Bearer …`
-    #[arg(long, env = "ANNALS_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "ANNALS_TOKEN",
+        value_name = "TOKEN",
+        hide_env_values = true
+    )]
     token: Option<String>,
 }
 

@@ -42,8 +42,12 @@ impl CliError {
 /// The error and what to do about it, in one line.
 pub(super) fn advice(error: &ClientError) -> String {
     let text = match error {
-        ClientError::NoServer { url, refused: true, .. } => {
-            format!("no server at {url}: start one with `annals serve --data DIR`, or name another with --url")
+        ClientError::NoServer {
+            url, refused: true, ..
+        } => {
+            format!(
+                "no server at {url}: start one with `annals serve --data DIR`, or name another with --url"
+            )
         }
         ClientError::NoServer { url, .. } => {
             format!("no server answers at {url}: check --url (ANNALS_URL) and the network")
@@ -51,7 +55,10 @@ pub(super) fn advice(error: &ClientError) -> String {
         ClientError::Address { .. } => format!("{error}; check --url (ANNALS_URL)"),
         ClientError::Lost(_) => format!("{error}: check that it still runs, then try again"),
         ClientError::Refused(refusal) if refusal.reason.is_empty() => {
-            format!("the server refused: {} ({:?})", refusal.message, refusal.code)
+            format!(
+                "the server refused: {} ({:?})",
+                refusal.message, refusal.code
+            )
         }
         _ => error.to_string(),
     };

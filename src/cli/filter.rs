@@ -16,7 +16,12 @@ pub(super) struct FilterArgs {
     event_type: Vec<String>,
 
     /// Of types that start with this
-    #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "PREFIX",
+        default_value = "",
+        hide_default_value = true
+    )]
     type_prefix: String,
 
     /// With this tag; repeat it for all of several
@@ -70,10 +75,16 @@ impl FilterArgs {
 pub(super) fn parse_as_of(text: &str) -> Result<AsOf, InvalidAsOf> {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     if let Some(version) = text.strip_prefix('v').filter(|rest| digits(rest)) {
-        return version.parse().map(AsOf::Version).map_err(|_| InvalidAsOf::Number);
+        return version
+            .parse()
+            .map(AsOf::Version)
+            .map_err(|_| InvalidAsOf::Number);
     }
     if digits(text) {
-        return text.parse().map(AsOf::Position).map_err(|_| InvalidAsOf::Number);
+        return text
+            .parse()
+            .map(AsOf::Position)
+            .map_err(|_| InvalidAsOf::Number);
     }
     text.parse()
         .map(AsOf::RecordedAt)
@@ -100,8 +111,19 @@ mod tests {
         assert_eq!(parse_as_of("v3"), Ok(AsOf::Version(3)));
         assert_eq!(parse_as_of("1200"), Ok(AsOf::Position(1200)));
         let time = "2026-01-31T12:00:00Z";
-        assert_eq!(parse_as_of(time), Ok(AsOf::RecordedAt(time.parse().unwrap())));
-        for wrong in ["", "v", "v3a", "3v", "-1", "2026-01-31", "99999999999999999999"] {
+        assert_eq!(
+            parse_as_of(time),
+            Ok(AsOf::RecordedAt(time.parse().unwrap()))
+        );
+        for wrong in [
+            "",
+            "v",
+            "v3a",
+            "3v",
+            "-1",
+            "2026-01-31",
+            "99999999999999999999",
+        ] {
             assert!(parse_as_of(wrong).is_err(), "{wrong}");
         }
     }

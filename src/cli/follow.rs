@@ -26,7 +26,12 @@ pub(super) struct FollowArgs {
     filter: FilterArgs,
 
     /// Begin after this position
-    #[arg(long, value_name = "POSITION", default_value_t = 0, hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "POSITION",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
     after: Position,
 
     /// Begin with what is appended from now on
@@ -38,7 +43,11 @@ pub(super) struct FollowArgs {
 }
 
 pub(super) async fn run(args: FollowArgs) -> Result<(), CliError> {
-    let start = if args.from_head { Start::Head } else { Start::After(args.after) };
+    let start = if args.from_head {
+        Start::Head
+    } else {
+        Start::After(args.after)
+    };
     let options = ClientOptions {
         // Until a person ends it.
         resume_for: Duration::MAX,

@@ -107,7 +107,8 @@ fn time_text(micros: i64) -> [u8; TIME_LEN] {
     let (year, month, day) = civil_date(seconds.div_euclid(86_400));
     let second_of_day = seconds.rem_euclid(86_400);
     let mut text = *b"0000-00-00T00:00:00.000000Z";
-    let mut put = |digits: std::ops::Range<usize>, mut number: i64| {
+    let mut put = |digits: std::ops::Range<usize>, number: i64| {
+        let mut number = number.unsigned_abs();
         for at in digits.rev() {
             if let Some(digit) = text.get_mut(at) {
                 *digit = b'0' + (number % 10) as u8;
@@ -131,11 +132,16 @@ fn civil_date(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let era = days.div_euclid(146_097);
     let day_of_era = days.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
     (year, month, day)
 }

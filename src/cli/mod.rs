@@ -4,9 +4,11 @@
 //! 2: wrong usage. An error is one line that says what to do.
 
 mod append;
+mod bench;
 mod completions;
 mod connect;
 mod error;
+mod figures;
 mod filter;
 mod follow;
 mod json;
@@ -18,6 +20,7 @@ mod stats;
 use std::{future::Future, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
 
 use self::{error::CliError, output::message};
 
@@ -44,6 +47,7 @@ enum Command {
     Follow(follow::FollowArgs),
     State(state::StateArgs),
     Stats(stats::StatsArgs),
+    Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -52,11 +56,12 @@ pub fn main() -> ExitCode {
     // Clap prints what is wrong, and ends with 2.
     let cli = Cli::parse();
     let done = match cli.command {
-        Command::Append(args) => client_command(append::run(args)),
-        Command::Read(args) => client_command(read::run(args)),
-        Command::Follow(args) => client_command(follow::run(args)),
-        Command::State(args) => client_command(state::run(args)),
-        Command::Stats(args) => client_command(stats::run(args)),
+        Command::Append(args) => client_command(None, append::run(args)),
+        Command::Read(args) => client_command(None, read::run(args)),
+        Command::Follow(args) => client_command(None, follow::run(args)),
+        Command::State(args) => client_command(None, state::run(args)),
+        Command::Stats(args) => client_command(None, stats::run(args)),
+        Command::Bench(args) => client_command(Some(args.threads()), bench::run(args)),
         Command::Completions(args) => completions::run(&args),
     };
     match done {
@@ -72,22 +77,25 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Runs a command that talks to a server.
-fn client_command(command: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
+/// Runs a command that talks to a server, on so many threads; `None`: one for each core.
+fn client_command(
+    threads: Option<usize>,
+    command: impl Future<Output = Result<(), CliError>>,
+) -> Result<(), CliError> {
     // What the client warns about, such as a lost subscription, belongs on stderr too.
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_default_env()
-                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("annals=warn")),
+            EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("annals=warn")),
         )
         .with_target(false)
         .without_time()
         .init();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(CliError::Runtime)?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = threads {
+        runtime.worker_threads(threads);
+    }
+    let runtime = runtime.enable_all().build().map_err(CliError::Runtime)?;
     let done = runtime.block_on(command);
     // A thread that waits for standard input would hold up the end.
     runtime.shutdown_background();

@@ -20,7 +20,10 @@ pub(super) struct Output {
 
 impl Output {
     pub(super) fn stdout() -> Result<Self, CliError> {
-        let file = io::stdout().as_fd().try_clone_to_owned().map_err(CliError::Output)?;
+        let file = io::stdout()
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(CliError::Output)?;
         Ok(Self {
             file: file.into(),
             buffer: Vec::with_capacity(BUFFER_BYTES + (64 << 10)),
@@ -34,12 +37,18 @@ impl Output {
 
     /// Hands the buffer on if it is full.
     pub(super) fn written(&mut self) -> Result<(), CliError> {
-        if self.buffer.len() >= BUFFER_BYTES { self.flush() } else { Ok(()) }
+        if self.buffer.len() >= BUFFER_BYTES {
+            self.flush()
+        } else {
+            Ok(())
+        }
     }
 
     /// Hands everything on.
     pub(super) fn flush(&mut self) -> Result<(), CliError> {
-        self.file.write_all(&self.buffer).map_err(CliError::Output)?;
+        self.file
+            .write_all(&self.buffer)
+            .map_err(CliError::Output)?;
         self.buffer.clear();
         Ok(())
     }

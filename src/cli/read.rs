@@ -28,7 +28,12 @@ pub(super) struct ReadArgs {
     filter: FilterArgs,
 
     /// Only positions greater than this
-    #[arg(long, value_name = "POSITION", default_value_t = 0, hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "POSITION",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
     after: Position,
 
     /// Only positions up to and including this
@@ -56,7 +61,11 @@ pub(super) async fn run(args: ReadArgs) -> Result<(), CliError> {
         filter: args.filter.filter(),
         after: args.after,
         through: args.through,
-        direction: if args.backward { Direction::Backward } else { Direction::Forward },
+        direction: if args.backward {
+            Direction::Backward
+        } else {
+            Direction::Forward
+        },
         limit: args.limit,
         as_of: args.as_of,
         log_id: None,

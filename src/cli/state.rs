@@ -54,7 +54,9 @@ pub(super) async fn run(args: StateArgs) -> Result<(), CliError> {
 fn object(entity: &str, state: &EntityState) -> String {
     let mut name = Vec::new();
     write_string(entity, &mut name);
-    let recorded_at = state.recorded_at.map_or("null".into(), |time| format!("\"{time}\""));
+    let recorded_at = state
+        .recorded_at
+        .map_or("null".into(), |time| format!("\"{time}\""));
     format!(
         "{{\"entity_id\":{},\"version\":{},\"position\":{},\"head\":{},\"recorded_at\":{recorded_at},\"state\":{}}}\n",
         String::from_utf8_lossy(&name),

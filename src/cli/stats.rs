@@ -1,16 +1,14 @@
 //! `annals stats`: what is in the log, and how the server is.
 
-use std::fmt::Write;
+use std::{fmt::Write, time::Duration};
 
 use clap::Args;
 use indicatif::{HumanBytes, HumanCount, HumanDuration};
-use prost_types::Timestamp as WireTime;
 use serde::Serialize;
 
 use super::{connect::ConnectArgs, error::CliError, output::print};
 use crate::{
-    Timestamp,
-    proto::{GetStatsResponse, ProcessStats, TenantStats},
+    client::{Stats, TenantStats},
     types::time::{Clock, SystemClock},
 };
 
@@ -42,7 +40,7 @@ pub(super) async fn run(args: StatsArgs) -> Result<(), CliError> {
         client.stats().await?
     };
     let text = if args.json {
-        let object = serde_json::to_string(&Stats::of(&stats));
+        let object = serde_json::to_string(&StatsObject::of(&stats));
         object.map_err(|e| CliError::Failed(e.to_string()))? + "\n"
     } else {
         report(&stats)
@@ -51,15 +49,15 @@ pub(super) async fn run(args: StatsArgs) -> Result<(), CliError> {
 }
 
 #[derive(Serialize)]
-struct Stats<'a> {
-    tenants: Vec<Tenant<'a>>,
-    process: Process<'a>,
+struct StatsObject<'a> {
+    tenants: Vec<TenantObject<'a>>,
+    process: ProcessObject<'a>,
 }
 
 #[derive(Serialize)]
-struct Tenant<'a> {
+struct TenantObject<'a> {
     tenant: &'a str,
-    log_id: &'a str,
+    log_id: String,
     head: u64,
     floor: u64,
     entities: u64,
@@ -73,38 +71,32 @@ struct Tenant<'a> {
 }
 
 #[derive(Serialize)]
-struct Process<'a> {
+struct ProcessObject<'a> {
     version: &'a str,
     started_at: Option<String>,
     uptime_seconds: Option<f64>,
     resident_bytes: u64,
 }
 
-impl<'a> Stats<'a> {
-    fn of(stats: &'a GetStatsResponse) -> Self {
-        static UNKNOWN: ProcessStats = ProcessStats {
-            version: String::new(),
-            started_at: None,
-            resident_bytes: 0,
-        };
-        let process = stats.process.as_ref().unwrap_or(&UNKNOWN);
+impl<'a> StatsObject<'a> {
+    fn of(stats: &'a Stats) -> Self {
         Self {
-            tenants: stats.tenants.iter().map(Tenant::of).collect(),
-            process: Process {
-                version: &process.version,
-                started_at: process.started_at.map(time_text),
-                uptime_seconds: uptime(process),
-                resident_bytes: process.resident_bytes,
+            tenants: stats.tenants.iter().map(TenantObject::of).collect(),
+            process: ProcessObject {
+                version: &stats.version,
+                started_at: stats.started_at.map(|time| time.to_string()),
+                uptime_seconds: uptime(stats).map(|time| time.as_secs_f64()),
+                resident_bytes: stats.resident_bytes,
             },
         }
     }
 }
 
-impl<'a> Tenant<'a> {
+impl<'a> TenantObject<'a> {
     fn of(tenant: &'a TenantStats) -> Self {
         Self {
             tenant: &tenant.tenant,
-            log_id: &tenant.log_id,
+            log_id: tenant.log_id.to_string(),
             head: tenant.head,
             floor: tenant.floor,
             entities: tenant.entities,
@@ -113,22 +105,20 @@ impl<'a> Tenant<'a> {
             log_bytes: tenant.log_bytes,
             log_files: tenant.log_files,
             subscribers: tenant.subscribers,
-            recorded_at: tenant.recorded_at.map(time_text),
-            poisoned: Some(tenant.poisoned.as_str()).filter(|reason| !reason.is_empty()),
+            recorded_at: tenant.recorded_at.map(|time| time.to_string()),
+            poisoned: tenant.poisoned.as_deref(),
         }
     }
 }
 
-fn report(stats: &GetStatsResponse) -> String {
+fn report(stats: &Stats) -> String {
     let mut out = String::new();
     for tenant in &stats.tenants {
         // Writing to a string does not fail.
         tenant_report(tenant, &mut out).ok();
         out.push('\n');
     }
-    if let Some(process) = &stats.process {
-        process_report(process, &mut out).ok();
-    }
+    process_report(stats, &mut out).ok();
     out
 }
 
@@ -138,30 +128,43 @@ fn tenant_report(tenant: &TenantStats, out: &mut String) -> std::fmt::Result {
     writeln!(out, "  floor          {}", HumanCount(tenant.floor))?;
     writeln!(out, "  entities       {}", HumanCount(tenant.entities))?;
     writeln!(out, "  event types    {}", HumanCount(tenant.event_types))?;
-    let files = if tenant.log_files == 1 { "file" } else { "files" };
+    let files = if tenant.log_files == 1 {
+        "file"
+    } else {
+        "files"
+    };
     let bytes = HumanBytes(tenant.log_bytes);
-    writeln!(out, "  log            {bytes} in {} {files}", HumanCount(tenant.log_files))?;
+    writeln!(
+        out,
+        "  log            {bytes} in {} {files}",
+        HumanCount(tenant.log_files)
+    )?;
     writeln!(out, "  subscribers    {}", HumanCount(tenant.subscribers))?;
-    let recorded_at = tenant.recorded_at.map_or("-".into(), time_text);
+    let recorded_at = tenant
+        .recorded_at
+        .map_or("-".into(), |time| time.to_string());
     writeln!(out, "  last recorded  {recorded_at}")?;
-    if !tenant.poisoned.is_empty() {
-        writeln!(out, "  POISONED       {}", tenant.poisoned)?;
+    if let Some(reason) = &tenant.poisoned {
+        writeln!(out, "  POISONED       {reason}")?;
     }
     let counts = &tenant.events_per_partition;
     let (least, most) = (counts.iter().min(), counts.iter().max());
     if let (Some(least), Some(most)) = (least, most) {
         let (least, most) = (HumanCount(*least), HumanCount(*most));
-        writeln!(out, "  partitions     {} of {least} to {most} events  {}", counts.len(), bars(counts))?;
+        writeln!(
+            out,
+            "  partitions     {} of {least} to {most} events  {}",
+            counts.len(),
+            bars(counts)
+        )?;
     }
     writeln!(out, "  log id         {}", tenant.log_id)
 }
 
-fn process_report(process: &ProcessStats, out: &mut String) -> std::fmt::Result {
-    let up = uptime(process).map_or_else(String::new, |seconds| {
-        format!(", up {}", HumanDuration(std::time::Duration::from_secs_f64(seconds)))
-    });
-    let memory = HumanBytes(process.resident_bytes);
-    writeln!(out, "server {}{up}, {memory} resident", process.version)
+fn process_report(stats: &Stats, out: &mut String) -> std::fmt::Result {
+    let up = uptime(stats).map_or_else(String::new, |time| format!(", up {}", HumanDuration(time)));
+    let memory = HumanBytes(stats.resident_bytes);
+    writeln!(out, "server {}{up}, {memory} resident", stats.version)
 }
 
 /// One character for each count, as high as its share of the highest.
@@ -178,15 +181,11 @@ fn bars(counts: &[u64]) -> String {
     counts.iter().map(|&count| bar(count)).collect()
 }
 
-fn uptime(process: &ProcessStats) -> Option<f64> {
-    let started = process.started_at?;
-    let started = started.seconds as f64 + f64::from(started.nanos) / 1e9;
-    Some((SystemClock.now().as_micros() as f64 / 1e6 - started).max(0.0))
-}
-
-fn time_text(time: WireTime) -> String {
-    let micros = time.seconds.saturating_mul(1_000_000).saturating_add(i64::from(time.nanos) / 1_000);
-    Timestamp::from_micros(micros).map_or_else(|| "-".into(), |time| time.to_string())
+fn uptime(stats: &Stats) -> Option<Duration> {
+    let micros = SystemClock.now().as_micros() - stats.started_at?.as_micros();
+    Some(Duration::from_micros(
+        u64::try_from(micros).unwrap_or_default(),
+    ))
 }
 
 #[cfg(test)]

@@ -37,13 +37,15 @@ impl Client {
     ///
     /// Answers must be received while batches are sent, or the sender stands still in the end. There are no retries:
     /// after a lost stream, send what was not answered over a new one. Repeats are recognised by the ids of the events,
-    /// so give them ids.
+    /// so give them ids: those that are made here for events without one are not told.
+    ///
+    /// Must be called on a tokio runtime.
     ///
     /// ```no_run
     /// # async fn example(client: annals::Client) -> Result<(), annals::ClientError> {
     /// use annals::{Batch, NewEvent};
     ///
-    /// let (mut sender, mut answers) = client.append_stream().await?;
+    /// let (mut sender, mut answers) = client.append_stream();
     /// let sending = tokio::spawn(async move {
     ///     for n in 0..1_000 {
     ///         sender.send(&Batch::new([NewEvent::new(format!("cart-{n}"), "cart.opened", "{}")])).await?;
@@ -56,11 +58,12 @@ impl Client {
     /// # sending.await.expect("the task does not panic")
     /// # }
     /// ```
-    pub async fn append_stream(&self) -> Result<(AppendSender, AppendAnswers), ClientError> {
+    pub fn append_stream(&self) -> (AppendSender, AppendAnswers) {
         let (requests, queued) = mpsc::channel(BATCHES_QUEUED_MAX);
         let mut ingest = self.ingest.clone();
         // The server may answer only once it has seen a request, so that waiting for it here would wait for ever.
-        let opening = tokio::spawn(async move { ingest.append_stream(ReceiverStream::new(queued)).await });
+        let opening =
+            tokio::spawn(async move { ingest.append_stream(ReceiverStream::new(queued)).await });
         let sender = AppendSender {
             requests,
             next_request_id: 0,
@@ -68,7 +71,7 @@ impl Client {
         let answers = AppendAnswers {
             stream: AnswerStream::Opening(opening),
         };
-        Ok((sender, answers))
+        (sender, answers)
     }
 }
 
@@ -90,14 +93,13 @@ impl AppendSender {
             request_id,
             append: Some(append),
         };
-        self.requests.send(request).await.map_err(|_| stream_gone())?;
+        self.requests
+            .send(request)
+            .await
+            .map_err(|_| ClientError::Ended)?;
         self.next_request_id += 1;
         Ok(request_id)
     }
-}
-
-fn stream_gone() -> ClientError {
-    tonic::Status::unavailable("the stream of appends has ended").into()
 }
 
 /// Receives the answers of a stream.
@@ -108,8 +110,12 @@ pub struct AppendAnswers {
 
 #[derive(Debug)]
 enum AnswerStream {
-    Opening(tokio::task::JoinHandle<Result<Response<Streaming<proto::AppendStreamResponse>>, tonic::Status>>),
-    Open(Streaming<proto::AppendStreamResponse>),
+    Opening(
+        tokio::task::JoinHandle<
+            Result<Response<Streaming<proto::AppendStreamResponse>>, tonic::Status>,
+        >,
+    ),
+    Open(Box<Streaming<proto::AppendStreamResponse>>),
     Ended,
 }
 
@@ -117,7 +123,9 @@ impl AppendAnswers {
     /// The next answer, in the order the batches were sent: the number of the batch, and what became of it. `None` once
     /// the sender is dropped and all is answered. An error ends the stream: what was not answered may or may not be
     /// stored.
-    pub async fn recv(&mut self) -> Result<Option<(u64, Result<Appended, ClientError>)>, ClientError> {
+    pub async fn recv(
+        &mut self,
+    ) -> Result<Option<(u64, Result<Appended, ClientError>)>, ClientError> {
         let answer = match self.next_message().await {
             Ok(Some(answer)) => answer,
             ended => {
@@ -137,8 +145,10 @@ impl AppendAnswers {
         loop {
             match &mut self.stream {
                 AnswerStream::Opening(opening) => {
-                    let opened = opening.await.map_err(|_| ClientError::Answer("the call was aborted"))?;
-                    self.stream = AnswerStream::Open(opened?.into_inner());
+                    let opened = opening
+                        .await
+                        .map_err(|_| ClientError::Answer("the call was aborted"))?;
+                    self.stream = AnswerStream::Open(Box::new(opened?.into_inner()));
                 }
                 AnswerStream::Open(stream) => return Ok(stream.message().await?),
                 AnswerStream::Ended => return Ok(None),

@@ -35,6 +35,9 @@ pub enum ClientError {
     /// The connection broke; the call may have been carried out.
     #[error("the connection to the server was lost")]
     Lost(#[source] Box<Status>),
+    /// The server ended a stream that should have gone on; a request in it may have been carried out.
+    #[error("the server ended the stream")]
+    Ended,
     /// The server answered with an error.
     #[error("{0}")]
     Refused(Box<Refusal>),
@@ -71,7 +74,7 @@ impl ClientError {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Address { .. } | Self::Invalid(_) => Kind::Invalid,
-            Self::NoServer { .. } | Self::Lost(_) => Kind::Unavailable,
+            Self::NoServer { .. } | Self::Lost(_) | Self::Ended => Kind::Unavailable,
             Self::Refused(refusal) => refusal.kind(),
             Self::Answer(_) => Kind::Internal,
         }
@@ -83,6 +86,7 @@ impl ClientError {
             Self::Address { .. } => "INVALID_ADDRESS",
             Self::NoServer { .. } => "NO_SERVER",
             Self::Lost(_) => "CONNECTION_LOST",
+            Self::Ended => "STREAM_ENDED",
             Self::Refused(refusal) => &refusal.reason,
             Self::Invalid(_) => "INVALID_REQUEST",
             Self::Answer(_) => "UNEXPECTED_ANSWER",
@@ -155,7 +159,8 @@ impl From<Status> for ClientError {
 impl From<pb::Status> for ClientError {
     fn from(status: pb::Status) -> Self {
         let details = status.encode_to_vec();
-        let status = Status::with_details(Code::from_i32(status.code), status.message, details.into());
+        let status =
+            Status::with_details(Code::from_i32(status.code), status.message, details.into());
         Self::Refused(Box::new(Refusal::from(&status)))
     }
 }
@@ -229,9 +234,9 @@ fn guard_failure(details: &[u8]) -> Option<GuardFailure> {
                 index,
                 entity_id: guard.entity_id.into(),
                 expected: match guard.expect {
-                    None | Some(entity_guard::Expect::Any(_)) => Expect::Any,
-                    Some(entity_guard::Expect::Absent(_)) => Expect::Absent,
-                    Some(entity_guard::Expect::Exists(_)) => Expect::Exists,
+                    None | Some(entity_guard::Expect::Any(())) => Expect::Any,
+                    Some(entity_guard::Expect::Absent(())) => Expect::Absent,
+                    Some(entity_guard::Expect::Exists(())) => Expect::Exists,
                     Some(entity_guard::Expect::Version(version)) => Expect::Version(version),
                 },
                 found: entity.found_version,

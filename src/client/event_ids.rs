@@ -36,25 +36,28 @@ fn seed() -> u128 {
     if getrandom::fill(&mut bytes).is_err() {
         // Without entropy a v4 id would panic too; the clock and an address keep threads and processes apart.
         let address = std::ptr::from_ref(&bytes) as usize as u128;
-        return unix_millis().wrapping_mul(MULTIPLIER) ^ address;
+        return u128::from(unix_millis()).wrapping_mul(MULTIPLIER) ^ address;
     }
     u128::from_le_bytes(bytes)
 }
 
-fn unix_millis() -> u128 {
+fn unix_millis() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis())
+        .ok()
+        .and_then(|since| u64::try_from(since.as_millis()).ok())
+        .unwrap_or_default()
 }
 
 /// A new id, as the client gives it to events that have none.
 pub(crate) fn new_event_id() -> Uuid {
-    new_id(unix_millis() as u64)
+    new_id(unix_millis())
 }
 
 fn new_id(millis: u64) -> Uuid {
-    let [a, b, c, d, e, f, g, h, i, j, ..] = random().to_be_bytes();
-    Builder::from_unix_timestamp_millis(millis, &[a, b, c, d, e, f, g, h, i, j]).into_uuid()
+    let mut bits = [0; 10];
+    bits.copy_from_slice(&random().to_be_bytes()[..10]);
+    Builder::from_unix_timestamp_millis(millis, &bits).into_uuid()
 }
 
 /// The ids of a batch as the wire wants them: canonical texts in one piece of memory.
@@ -71,10 +74,13 @@ impl IdTexts {
         let mut texts = BytesMut::zeroed(events.len() * Hyphenated::LENGTH);
         let mut made = false;
         let mut millis = None;
-        for (event, text) in events.iter().zip(texts.chunks_exact_mut(Hyphenated::LENGTH)) {
+        for (event, text) in events
+            .iter()
+            .zip(texts.chunks_exact_mut(Hyphenated::LENGTH))
+        {
             let id = event.event_id.unwrap_or_else(|| {
                 made = true;
-                let millis = *millis.get_or_insert_with(|| unix_millis() as u64);
+                let millis = *millis.get_or_insert_with(unix_millis);
                 new_id(millis)
             });
             id.hyphenated().encode_lower(text);

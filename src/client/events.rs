@@ -15,7 +15,12 @@ impl Client {
         let mut retry = Retry::of(&self.options);
         loop {
             let opened = async {
-                let mut stream = self.query.clone().read_events(request.clone()).await?.into_inner();
+                let mut stream = self
+                    .query
+                    .clone()
+                    .read_events(request.clone())
+                    .await?
+                    .into_inner();
                 // The first message always comes, with the head.
                 let first = stream.message().await?;
                 Ok::<_, ClientError>((stream, first))

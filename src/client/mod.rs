@@ -10,6 +10,7 @@ mod error;
 mod event_ids;
 mod events;
 mod retry;
+mod stats;
 mod subscribe;
 mod wire;
 
@@ -21,16 +22,20 @@ use tonic::{
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Channel, Endpoint},
 };
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 use uuid::Uuid;
 
+pub(crate) use self::event_ids::new_event_id;
+use self::retry::Retry;
 pub use self::{
     append::{AppendAnswers, AppendSender},
     error::{ClientError, Refusal},
     events::Events,
+    stats::{Stats, TenantStats},
     subscribe::{Subscribed, Subscription},
 };
-pub(crate) use self::event_ids::new_event_id;
-use self::retry::Retry;
 use crate::{
     AsOf, Position, TenantId, Text, Timestamp, Version,
     proto::{
@@ -109,7 +114,7 @@ impl Default for ClientOptions {
             token: None,
             connect_timeout: Duration::from_secs(5),
             retries: 5,
-            resume_for: Duration::from_secs(5 * 60),
+            resume_for: Duration::from_mins(5),
         }
     }
 }
@@ -129,7 +134,9 @@ impl fmt::Debug for ClientOptions {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("Client")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
     }
 }
 
@@ -199,7 +206,10 @@ impl Client {
     }
 
     /// Connects.
-    pub async fn connect_with(url: impl AsRef<str>, options: ClientOptions) -> Result<Self, ClientError> {
+    pub async fn connect_with(
+        url: impl AsRef<str>,
+        options: ClientOptions,
+    ) -> Result<Self, ClientError> {
         let url = url.as_ref();
         let credentials = Credentials::new(&options)?;
         let channel = endpoint(url, &options)?
@@ -217,11 +227,6 @@ impl Client {
             channel,
             options: Arc::new(options),
         })
-    }
-
-    /// The connection, for services that this client does not know, such as `grpc.health.v1`.
-    pub fn channel(&self) -> Channel {
-        self.channel.clone()
     }
 
     /// The event at a position.
@@ -311,25 +316,13 @@ impl Client {
         }
     }
 
-    /// Figures about this client's tenant and the server's process.
-    pub async fn stats(&self) -> Result<proto::GetStatsResponse, ClientError> {
-        self.get_stats(false).await
-    }
-
-    /// Figures about every tenant and the server's process.
-    pub async fn stats_of_all_tenants(&self) -> Result<proto::GetStatsResponse, ClientError> {
-        self.get_stats(true).await
-    }
-
-    async fn get_stats(&self, all_tenants: bool) -> Result<proto::GetStatsResponse, ClientError> {
-        let request = proto::GetStatsRequest { all_tenants };
-        let mut retry = Retry::of(&self.options);
-        loop {
-            match self.query.clone().get_stats(request).await {
-                Ok(answer) => return Ok(answer.into_inner()),
-                Err(status) => retry.after(status.into()).await?,
-            }
-        }
+    /// Whether the server says that it serves (`grpc.health.v1`): the emptiest call there is.
+    pub async fn is_serving(&self) -> Result<bool, ClientError> {
+        let request = HealthCheckRequest::default();
+        let answer = HealthClient::new(self.channel.clone())
+            .check(request)
+            .await?;
+        Ok(answer.into_inner().status() == ServingStatus::Serving)
     }
 }
 
@@ -367,10 +360,16 @@ struct Credentials {
 impl Credentials {
     fn new(options: &ClientOptions) -> Result<Self, ClientError> {
         let tenant = options.tenant.as_ref().map(|t| t.as_str().parse());
-        let bearer = options.token.as_ref().map(|token| format!("Bearer {token}").parse());
-        let mut bearer: Option<MetadataValue<Ascii>> = bearer
-            .transpose()
-            .map_err(|_| ClientError::Invalid(crate::Violations::one("token", "must be visible ASCII text")))?;
+        let bearer = options
+            .token
+            .as_ref()
+            .map(|token| format!("Bearer {token}").parse());
+        let mut bearer: Option<MetadataValue<Ascii>> = bearer.transpose().map_err(|_| {
+            ClientError::Invalid(crate::Violations::one(
+                "token",
+                "must be visible ASCII text",
+            ))
+        })?;
         if let Some(bearer) = &mut bearer {
             bearer.set_sensitive(true);
         }
@@ -385,10 +384,14 @@ impl Credentials {
 impl Interceptor for Credentials {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         if let Some(tenant) = &self.tenant {
-            request.metadata_mut().insert("annals-tenant", tenant.clone());
+            request
+                .metadata_mut()
+                .insert("annals-tenant", tenant.clone());
         }
         if let Some(bearer) = &self.bearer {
-            request.metadata_mut().insert("authorization", bearer.clone());
+            request
+                .metadata_mut()
+                .insert("authorization", bearer.clone());
         }
         Ok(request)
     }
@@ -400,7 +403,13 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_that_is_none_is_told_before_anything_is_sent() {
-        for url in ["", "127.0.0.1:4747", "https://localhost:4747", "ftp://a", "http://"] {
+        for url in [
+            "",
+            "127.0.0.1:4747",
+            "https://localhost:4747",
+            "ftp://a",
+            "http://",
+        ] {
             let error = Client::connect(url).await.unwrap_err();
             assert_eq!(error.reason(), "INVALID_ADDRESS", "{url}: {error}");
         }
@@ -408,9 +417,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_refused_connection_is_no_server() {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let free = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
         let error = Client::connect(format!("http://{free}")).await.unwrap_err();
-        assert!(matches!(error, ClientError::NoServer { refused: true, .. }), "{error:?}");
+        assert!(
+            matches!(error, ClientError::NoServer { refused: true, .. }),
+            "{error:?}"
+        );
     }
 
     #[test]

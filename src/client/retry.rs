@@ -41,8 +41,10 @@ impl Retry {
             return Err(error);
         }
         self.left -= 1;
-        let wait = self.wait.max(error.retry_after().unwrap_or_default().min(WAIT_MAX));
-        tracing::debug!(%error, wait_ms = wait.as_millis() as u64, "trying again");
+        let wait = self
+            .wait
+            .max(error.retry_after().unwrap_or_default().min(WAIT_MAX));
+        tracing::debug!(%error, ?wait, "trying again");
         tokio::time::sleep(jittered(wait)).await;
         self.wait = (self.wait * 2).min(WAIT_MAX);
         Ok(())
@@ -51,7 +53,8 @@ impl Retry {
 
 /// Between half and all of it, so that clients that failed together do not come back together.
 fn jittered(wait: Duration) -> Duration {
-    let fraction = (random() >> 112) as u32;
+    let [a, b, ..] = random().to_be_bytes();
+    let fraction = u32::from(u16::from_be_bytes([a, b]));
     wait / 2 + wait / 2 * fraction / u32::from(u16::MAX)
 }
 

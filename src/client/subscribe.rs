@@ -78,7 +78,7 @@ impl Subscription {
         loop {
             let error = match self.receive().await {
                 Ok(Some(delivery)) => return Ok(delivery),
-                Ok(None) => tonic::Status::unavailable("the server ended the subscription").into(),
+                Ok(None) => ClientError::Ended,
                 Err(error) => error,
             };
             self.stream = None;
@@ -105,7 +105,13 @@ impl Subscription {
     /// Opens the stream and reads its first message, the checkpoint at the start.
     async fn open(&mut self) -> Result<(), ClientError> {
         let request = wire::subscribe_request(&self.filter, self.start, self.log_id)?;
-        let mut stream = self.client.query.clone().subscribe(request).await?.into_inner();
+        let mut stream = self
+            .client
+            .query
+            .clone()
+            .subscribe(request)
+            .await?
+            .into_inner();
         let first = stream.message().await?.and_then(|first| first.message);
         let Some(Message::Checkpoint(checkpoint)) = first else {
             return Err(ClientError::Answer("it does not begin with a checkpoint"));

@@ -3,22 +3,32 @@
 use bytes::Bytes;
 use prost_types::Timestamp as WireTime;
 
-use super::{
-    ClientError, EntityState, NamePage, NameSummary, Start, event_ids::IdTexts,
-};
+use super::{ClientError, EntityState, NamePage, NameSummary, Start, event_ids::IdTexts};
 use crate::{
-    Appended, AsOf, Batch, CursorRecord, Direction, Expect, Filter, Guard, LogId, NewEvent, Query, ReadRequest, Text,
-    TimeRange, Timestamp, Violations,
+    Appended, AsOf, Batch, CursorRecord, Direction, Expect, Filter, Guard, LogId, NewEvent, Query,
+    ReadRequest, Text, TimeRange, Timestamp, Violations,
     proto::{self, as_of::Point, entity_guard, guard, subscribe_request},
 };
 
-pub(super) fn append_request(batch: &Batch, ids: &IdTexts) -> Result<proto::AppendRequest, ClientError> {
+pub(super) fn append_request(
+    batch: &Batch,
+    ids: &IdTexts,
+) -> Result<proto::AppendRequest, ClientError> {
     let guards = batch.guards.iter().enumerate();
     let cursors = batch.cursors.iter().enumerate();
     Ok(proto::AppendRequest {
-        events: batch.events.iter().zip(ids.iter()).map(|(event, id)| new_event(event, id)).collect(),
-        guards: guards.map(|(i, g)| guard_message(g, i)).collect::<Result<_, _>>()?,
-        cursors: cursors.map(|(i, c)| cursor(c, i)).collect::<Result<_, _>>()?,
+        events: batch
+            .events
+            .iter()
+            .zip(ids.iter())
+            .map(|(event, id)| new_event(event, id))
+            .collect(),
+        guards: guards
+            .map(|(i, g)| guard_message(g, i))
+            .collect::<Result<_, _>>()?,
+        cursors: cursors
+            .map(|(i, c)| cursor(c, i))
+            .collect::<Result<_, _>>()?,
         log_id: log_id_text(batch.log_id),
     })
 }
@@ -82,8 +92,15 @@ pub(super) fn read_request(request: &ReadRequest) -> Result<proto::ReadEventsReq
     };
     if request.through == Some(0) || request.limit == Some(0) {
         // On the wire 0 stands for no bound.
-        let field = if request.limit == Some(0) { "limit" } else { "through" };
-        return Err(ClientError::Invalid(Violations::one(field, "must be at least 1")));
+        let field = if request.limit == Some(0) {
+            "limit"
+        } else {
+            "through"
+        };
+        return Err(ClientError::Invalid(Violations::one(
+            field,
+            "must be at least 1",
+        )));
     }
     Ok(proto::ReadEventsRequest {
         filter: Some(proto::EventFilter {
@@ -176,15 +193,23 @@ pub(super) fn timestamp(time: WireTime) -> Result<Timestamp, ClientError> {
         .checked_mul(1_000_000)
         .and_then(|micros| micros.checked_add(i64::from(time.nanos) / 1_000))
         .and_then(Timestamp::from_micros)
-        .ok_or(ClientError::Answer("a time of it is outside the years 1 to 9999"))
+        .ok_or(ClientError::Answer(
+            "a time of it is outside the years 1 to 9999",
+        ))
 }
 
 pub(super) fn log_id(text: &str) -> Result<LogId, ClientError> {
-    text.parse().map_err(|_| ClientError::Answer("its log id is none"))
+    text.parse()
+        .map_err(|_| ClientError::Answer("its log id is none"))
 }
 
-pub(super) fn appended(answer: proto::AppendResponse, ids: &IdTexts) -> Result<Appended, ClientError> {
-    let recorded_at = answer.recorded_at.ok_or(ClientError::Answer("it has no time"))?;
+pub(super) fn appended(
+    answer: proto::AppendResponse,
+    ids: &IdTexts,
+) -> Result<Appended, ClientError> {
+    let recorded_at = answer
+        .recorded_at
+        .ok_or(ClientError::Answer("it has no time"))?;
     Ok(Appended {
         first_position: answer.first_position,
         last_position: answer.last_position,
@@ -196,7 +221,9 @@ pub(super) fn appended(answer: proto::AppendResponse, ids: &IdTexts) -> Result<A
     })
 }
 
-pub(super) fn entity_state(answer: proto::GetEntityStateResponse) -> Result<EntityState, ClientError> {
+pub(super) fn entity_state(
+    answer: proto::GetEntityStateResponse,
+) -> Result<EntityState, ClientError> {
     Ok(EntityState {
         version: answer.version,
         state: answer.state,
@@ -221,12 +248,15 @@ pub(super) fn entity_page(answer: proto::ListEntitiesResponse) -> NamePage {
 }
 
 pub(super) fn event_type_page(answer: proto::ListEventTypesResponse) -> NamePage {
-    let names = answer.event_types.into_iter().map(|event_type| NameSummary {
-        name: event_type.event_type.into(),
-        events: event_type.events,
-        first_position: event_type.first_position,
-        last_position: event_type.last_position,
-    });
+    let names = answer
+        .event_types
+        .into_iter()
+        .map(|event_type| NameSummary {
+            name: event_type.event_type.into(),
+            events: event_type.events,
+            first_position: event_type.first_position,
+            last_position: event_type.last_position,
+        });
     NamePage {
         names: names.collect(),
         next_page: Some(answer.next_page_token).filter(|token| !token.is_empty()),
@@ -240,7 +270,15 @@ mod tests {
 
     #[test]
     fn times_keep_their_microseconds_on_both_sides_of_1970() {
-        for micros in [0, 1, -1, 1_000_001, -1_000_001, Timestamp::MIN.as_micros(), Timestamp::MAX.as_micros()] {
+        for micros in [
+            0,
+            1,
+            -1,
+            1_000_001,
+            -1_000_001,
+            Timestamp::MIN.as_micros(),
+            Timestamp::MAX.as_micros(),
+        ] {
             let time = Timestamp::from_micros(micros).unwrap();
             assert_eq!(timestamp(wire_time(time)).unwrap(), time);
         }
@@ -252,7 +290,10 @@ mod tests {
             limit: Some(0),
             ..ReadRequest::default()
         };
-        assert!(matches!(read_request(&request), Err(ClientError::Invalid(_))));
+        assert!(matches!(
+            read_request(&request),
+            Err(ClientError::Invalid(_))
+        ));
     }
 
     #[test]

@@ -78,7 +78,11 @@ impl Lines {
         bytes_read: Arc<AtomicU64>,
     ) -> io::Result<Self> {
         let is_stdin = file == Path::new("-");
-        let name = if is_stdin { "stdin".into() } else { file.to_string_lossy().into() };
+        let name = if is_stdin {
+            "stdin".into()
+        } else {
+            file.to_string_lossy().into()
+        };
         let raw: Box<dyn Read + Send> = if is_stdin {
             Box::new(io::stdin())
         } else {
@@ -95,7 +99,10 @@ impl Lines {
     ) -> io::Result<Self> {
         let mut raw = BufReader::with_capacity(READ_BYTES, raw);
         let reader: Box<dyn BufRead + Send> = if starts_as_gzip(&mut raw)? {
-            Box::new(BufReader::with_capacity(READ_BYTES, MultiGzDecoder::new(raw)))
+            Box::new(BufReader::with_capacity(
+                READ_BYTES,
+                MultiGzDecoder::new(raw),
+            ))
         } else {
             Box::new(raw)
         };
@@ -150,7 +157,11 @@ impl Lines {
         loop {
             let mut line = Vec::new();
             self.line += 1;
-            let read = self.reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line);
+            let read = self
+                .reader
+                .by_ref()
+                .take(LINE_BYTES_MAX)
+                .read_until(b'\n', &mut line);
             if read.map_err(|e| format!("cannot be read: {e}"))? == 0 {
                 return Ok(None);
             }
@@ -223,14 +234,21 @@ struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// The event on a line; texts share the line's memory.
 fn parse(line: &Bytes) -> Result<NewEvent, String> {
+    if line.trim_ascii_start().first() != Some(&b'{') {
+        // A list would otherwise be taken for the fields in their order.
+        return Err("is no JSON object".into());
+    }
     let fields: Line<'_> = serde_json::from_slice(line).map_err(|e| json_error(&e))?;
-    let name = |field: &str, text: &Cow<'_, str>| -> Result<Text, String> {
-        check_name(field, text)?;
+    let name = |field: &str, text: Cow<'_, str>| -> Result<Text, String> {
+        check_name(field, &text)?;
         Ok(shared(line, text))
     };
     let tags = fields.tags.unwrap_or_default();
     if tags.len() > TAGS_MAX {
-        return Err(format!("tags: {} of them, the limit is {TAGS_MAX}", tags.len()));
+        return Err(format!(
+            "tags: {} of them, the limit is {TAGS_MAX}",
+            tags.len()
+        ));
     }
     check_depth("payload", fields.payload)?;
     if let Some(metadata) = fields.metadata {
@@ -241,22 +259,30 @@ fn parse(line: &Bytes) -> Result<NewEvent, String> {
     }
     Ok(NewEvent {
         event_id: fields.event_id.map(|id| parse_id(&id)).transpose()?,
-        entity_id: name("entity_id", &fields.entity_id)?,
-        event_type: name("event_type", &fields.event_type)?,
+        entity_id: name("entity_id", fields.entity_id)?,
+        event_type: name("event_type", fields.event_type)?,
         payload: line.slice_ref(fields.payload.get().as_bytes()).into(),
-        metadata: fields.metadata.map(|m| line.slice_ref(m.get().as_bytes()).into()),
-        tags: tags.iter().map(|tag| name("tags", &tag.0)).collect::<Result<_, _>>()?,
+        metadata: fields
+            .metadata
+            .map(|m| line.slice_ref(m.get().as_bytes()).into()),
+        tags: tags
+            .into_iter()
+            .map(|tag| name("tags", tag.0))
+            .collect::<Result<_, _>>()?,
         occurred_at: fields
             .occurred_at
-            .map(|time| time.parse().map_err(|e| format!("occurred_at: `{time}`: {e}")))
+            .map(|time| {
+                time.parse()
+                    .map_err(|e| format!("occurred_at: `{time}`: {e}"))
+            })
             .transpose()?,
     })
 }
 
-fn shared(line: &Bytes, text: &Cow<'_, str>) -> Text {
+fn shared(line: &Bytes, text: Cow<'_, str>) -> Text {
     match text {
         Cow::Borrowed(text) => line.slice_ref(text.as_bytes()).into(),
-        Cow::Owned(text) => text.as_str().into(),
+        Cow::Owned(text) => text.into(),
     }
 }
 
@@ -297,7 +323,9 @@ fn check_depth(field: &str, json: &RawValue) -> Result<(), String> {
         }
     }
     if deepest > JSON_DEPTH_MAX {
-        return Err(format!("{field}: is nested {deepest} deep, the limit is {JSON_DEPTH_MAX}"));
+        return Err(format!(
+            "{field}: is nested {deepest} deep, the limit is {JSON_DEPTH_MAX}"
+        ));
     }
     Ok(())
 }

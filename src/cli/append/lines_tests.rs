@@ -43,7 +43,10 @@ fn a_line_becomes_an_event_with_its_payload_as_it_was() {
     assert_eq!(event.entity_id, Text::from("a \"b\""));
     assert_eq!(event.tags, [Text::from("x"), Text::from("yö")]);
     assert_eq!(event.metadata, Some(Text::from(r#"{"m": 1}"#)));
-    assert_eq!(event.occurred_at, Some("2010-10-02T07:20:39Z".parse().unwrap()));
+    assert_eq!(
+        event.occurred_at,
+        Some("2010-10-02T07:20:39Z".parse().unwrap())
+    );
     assert!(event.event_id.is_some());
 }
 
@@ -60,22 +63,63 @@ fn optional_keys_may_be_null() {
 #[test]
 fn what_is_wrong_with_a_line_is_told() {
     for (line, expected) in [
-        (r#"{"entity_id":"e","event_type":"t"}"#, "missing field `payload`"),
-        (r#"{"entity_id":"e","event_type":"t","payload":1,"position":1}"#, "unknown field `position`, expected one of `entity_id`, `event_type`, `payload`, `event_id`, `metadata`, `tags`, `occurred_at`"),
-        (r#"{"entity_id":"e","entity_id":"f","event_type":"t","payload":1}"#, "duplicate field `entity_id`"),
-        (r#"{"entity_id":7,"event_type":"t","payload":1}"#, "invalid type: integer `7`, expected a string"),
-        (r#"{"entity_id":"","event_type":"t","payload":1}"#, "entity_id: must not be empty"),
-        (r#"{"entity_id":"e","event_type":"$t","payload":1}"#, "event_type: must not start with `$`"),
-        (r#"{"entity_id":"e\u0007","event_type":"t","payload":1}"#, "entity_id: must not have control characters"),
-        (r#"{"entity_id":"e","event_type":"t","payload":1,"event_id":"7"}"#, "event_id: `7` is no UUID"),
-        (r#"{"entity_id":"e","event_type":"t","payload":1,"metadata":[]}"#, "metadata: must be a JSON object"),
-        (r#"{"entity_id":"e","event_type":"t","payload":1,"occurred_at":"today"}"#, "occurred_at: `today`: a time is written as RFC 3339"),
-        (r#"{"entity_id":"e","event_type":"t","payload":1"#, "is no JSON object: EOF while parsing"),
-        (r#"{"entity_id":"e","event_type":"t","payload":1} {}"#, "is no JSON object: trailing characters at column 48"),
-        ("[]", "missing field `entity_id`"),
+        (
+            r#"{"entity_id":"e","event_type":"t"}"#,
+            "missing field `payload`",
+        ),
+        (
+            r#"{"entity_id":"e","event_type":"t","payload":1,"position":1}"#,
+            "unknown field `position`, expected one of `entity_id`, `event_type`, `payload`, `event_id`, `metadata`, `tags`, `occurred_at`",
+        ),
+        (
+            r#"{"entity_id":"e","entity_id":"f","event_type":"t","payload":1}"#,
+            "duplicate field `entity_id`",
+        ),
+        (
+            r#"{"entity_id":7,"event_type":"t","payload":1}"#,
+            "invalid type: integer `7`, expected a string",
+        ),
+        (
+            r#"{"entity_id":"","event_type":"t","payload":1}"#,
+            "entity_id: must not be empty",
+        ),
+        (
+            r#"{"entity_id":"e","event_type":"$t","payload":1}"#,
+            "event_type: must not start with `$`",
+        ),
+        (
+            r#"{"entity_id":"e\u0007","event_type":"t","payload":1}"#,
+            "entity_id: must not have control characters",
+        ),
+        (
+            r#"{"entity_id":"e","event_type":"t","payload":1,"event_id":"7"}"#,
+            "event_id: `7` is no UUID",
+        ),
+        (
+            r#"{"entity_id":"e","event_type":"t","payload":1,"metadata":[]}"#,
+            "metadata: must be a JSON object",
+        ),
+        (
+            r#"{"entity_id":"e","event_type":"t","payload":1,"occurred_at":"today"}"#,
+            "occurred_at: `today`: a time is written as RFC 3339",
+        ),
+        (
+            r#"{"entity_id":"e","event_type":"t","payload":1"#,
+            "is no JSON object: EOF while parsing",
+        ),
+        (
+            r#"{"entity_id":"e","event_type":"t","payload":1} {}"#,
+            "is no JSON object: trailing characters at column 48",
+        ),
+        ("[]", "is no JSON object"),
+        (r#"["e","t",1,null,null,null,null]"#, "is no JSON object"),
+        ("oops", "is no JSON object"),
     ] {
         let error = event(line).unwrap_err();
-        assert!(error.starts_with(expected) || error.contains(expected), "{line}: {error}");
+        assert!(
+            error.starts_with(expected) || error.contains(expected),
+            "{line}: {error}"
+        );
     }
 }
 
@@ -87,7 +131,10 @@ fn depth_is_bounded_and_brackets_in_strings_do_not_count() {
     };
     assert!(nested(128).is_ok());
     assert!(nested(129).unwrap_err().contains("129 deep"));
-    let quoted = format!(r#"{{"entity_id":"e","event_type":"t","payload":"\"{}"}}"#, "[".repeat(500));
+    let quoted = format!(
+        r#"{{"entity_id":"e","event_type":"t","payload":"\"{}"}}"#,
+        "[".repeat(500)
+    );
     assert!(parse(&quoted.into()).is_ok());
 }
 
@@ -97,7 +144,10 @@ fn events_before_a_bad_line_come_first_and_blank_lines_count() {
     let (events, numbers, error) = all(lines(text.as_bytes(), Ids::New, 1000));
     assert_eq!((events.len(), numbers), (2, vec![1, 3]));
     let error = error.unwrap();
-    assert!(error.starts_with("events.jsonl:4: is no JSON object"), "{error}");
+    assert!(
+        error.starts_with("events.jsonl:4: is no JSON object"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -118,8 +168,15 @@ fn gzip_is_known_by_its_first_bytes_and_may_have_several_members() {
 #[test]
 fn derived_ids_do_not_depend_on_batches_line_ends_or_what_follows() {
     let ids = |text: &str, batch| {
-        let (events, ..) = all(lines(text.as_bytes(), Ids::Content(IdChain::default()), batch));
-        events.iter().map(|event| event.event_id.unwrap()).collect::<Vec<_>>()
+        let (events, ..) = all(lines(
+            text.as_bytes(),
+            Ids::Content(IdChain::default()),
+            batch,
+        ));
+        events
+            .iter()
+            .map(|event| event.event_id.unwrap())
+            .collect::<Vec<_>>()
     };
     let text: String = (0..10).map(line).collect();
     let longer = format!("{text}{}", line(10));
@@ -138,12 +195,19 @@ fn a_byte_order_mark_is_no_part_of_the_first_line() {
 fn batches_are_cut_by_events_and_by_bytes() {
     let text: String = (0..10).map(line).collect();
     let mut reader = lines(text.as_bytes(), Ids::New, 4);
-    let sizes: Vec<_> = std::iter::from_fn(|| reader.next_chunk().unwrap()).map(|c| c.lines.len()).collect();
+    let sizes: Vec<_> = std::iter::from_fn(|| reader.next_chunk().unwrap())
+        .map(|c| c.lines.len())
+        .collect();
     assert_eq!(sizes, [4, 4, 2]);
 
-    let large = format!(r#"{{"entity_id":"e","event_type":"t","payload":"{}"}}"#, "x".repeat(3 << 20));
+    let large = format!(
+        r#"{{"entity_id":"e","event_type":"t","payload":"{}"}}"#,
+        "x".repeat(3 << 20)
+    );
     let text = format!("{large}\n{large}\n{large}\n");
     let mut reader = lines(text.as_bytes(), Ids::New, 1000);
-    let sizes: Vec<_> = std::iter::from_fn(|| reader.next_chunk().unwrap()).map(|c| c.lines.len()).collect();
+    let sizes: Vec<_> = std::iter::from_fn(|| reader.next_chunk().unwrap())
+        .map(|c| c.lines.len())
+        .collect();
     assert_eq!(sizes, [2, 1]);
 }

@@ -87,7 +87,11 @@ enum Stop {
 
 pub(super) async fn run(args: AppendArgs) -> Result<(), CliError> {
     let client = args.connect.client().await?;
-    let ids = if args.resume { Ids::Content(IdChain::default()) } else { Ids::New };
+    let ids = if args.resume {
+        Ids::Content(IdChain::default())
+    } else {
+        Ids::New
+    };
     let bytes_read = Arc::new(AtomicU64::new(0));
     let lines = Lines::open(&args.file, ids, args.batch as usize, bytes_read.clone())
         .map_err(|e| CliError::Failed(format!("cannot read {}: {e}", args.file.display())))?;
@@ -146,14 +150,20 @@ fn explain(stop: &Stop, name: &str, tally: &Tally, resume: bool) -> String {
             let line = bad_line(chunk, error);
             let place = match (line, chunk.lines.first(), chunk.lines.last()) {
                 (Some(line), ..) => format!("{name}:{line}"),
-                (None, Some(first), Some(last)) if first != last => format!("{name}:{first}-{last}"),
+                (None, Some(first), Some(last)) if first != last => {
+                    format!("{name}:{first}-{last}")
+                }
                 (None, Some(first), _) => format!("{name}:{first}"),
                 (None, ..) => name.to_owned(),
             };
             (line, format!("{place}: {}", advice(error)))
         }
     };
-    let mend = if place.is_some() { "mend the line, then " } else { "" };
+    let mend = if place.is_some() {
+        "mend the line, then "
+    } else {
+        ""
+    };
     let go_on = if resume {
         format!("{mend}run the same command again")
     } else {
@@ -181,9 +191,15 @@ struct Progress {
 
 impl Progress {
     fn new(args: &AppendArgs, bytes_read: Arc<AtomicU64>) -> Self {
-        let bytes = std::fs::metadata(&args.file).ok().filter(|m| m.is_file()).map(|m| m.len());
+        let bytes = std::fs::metadata(&args.file)
+            .ok()
+            .filter(std::fs::Metadata::is_file)
+            .map(|m| m.len());
         let (bar, template) = match bytes {
-            Some(bytes) => (ProgressBar::new(bytes), "{bar:30} {bytes}/{total_bytes} {msg} {eta} left"),
+            Some(bytes) => (
+                ProgressBar::new(bytes),
+                "{bar:30} {bytes}/{total_bytes} {msg} {eta} left",
+            ),
             None => (ProgressBar::new_spinner(), "{spinner} {bytes} {msg}"),
         };
         if let Ok(style) = ProgressStyle::with_template(template) {
@@ -194,7 +210,8 @@ impl Progress {
     }
 
     fn show(&self, tally: &Tally) {
-        self.bar.set_position(self.bytes_read.load(Ordering::Relaxed));
+        self.bar
+            .set_position(self.bytes_read.load(Ordering::Relaxed));
         self.bar.set_message(tally.progress());
     }
 }

@@ -38,7 +38,11 @@ pub(super) async fn append(
             Ok(()) => return pipe.stop.map_or(Ok(()), Err),
             Err(lost) => lost,
         };
-        losses = if tally.stored_events() > answered { 0 } else { losses + 1 };
+        losses = if tally.stored_events() > answered {
+            0
+        } else {
+            losses + 1
+        };
         if losses > LOSSES_MAX || !is_transient(&lost) {
             let chunk = pipe.unanswered.pop_front().unwrap_or_default();
             return Err(pipe.stop.unwrap_or(Stop::Append(chunk, lost)));
@@ -65,7 +69,7 @@ impl Pipe {
         tally: &mut Tally,
         progress: &Progress,
     ) -> Result<(), ClientError> {
-        let (mut sender, mut answers) = client.append_stream().await?;
+        let (mut sender, mut answers) = client.append_stream();
         for chunk in &self.unanswered {
             send(&mut sender, &mut answers, &chunk.batch).await?;
         }
@@ -76,7 +80,7 @@ impl Pipe {
             }
             tokio::select! {
                 answer = answers.recv(), if !self.unanswered.is_empty() => {
-                    let Some((_, outcome)) = answer? else { return Err(ended()) };
+                    let Some((_, outcome)) = answer? else { return Err(ClientError::Ended) };
                     let Some(chunk) = self.unanswered.pop_front() else {
                         return Err(ClientError::Answer("there are more answers than batches"));
                     };
@@ -123,10 +127,6 @@ async fn send(
         Err(error) => Err(error),
         Ok(_) => Err(gone),
     }
-}
-
-fn ended() -> ClientError {
-    tonic::Status::unavailable("the server ended the stream").into()
 }
 
 fn is_transient(error: &ClientError) -> bool {

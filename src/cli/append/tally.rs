@@ -5,7 +5,10 @@ use std::time::Duration;
 use indicatif::HumanCount;
 use serde_json::json;
 
-use super::lines::Chunk;
+use super::{
+    super::figures::{per_second, rounded},
+    lines::Chunk,
+};
 use crate::{Appended, Position};
 
 /// Counts events, and keeps which lines are in the log.
@@ -63,16 +66,25 @@ impl Tally {
         if self.already_there == 0 {
             return format!("{appended} events");
         }
-        format!("{appended} events, {} already there", HumanCount(self.already_there))
+        format!(
+            "{appended} events, {} already there",
+            HumanCount(self.already_there)
+        )
     }
 
     /// For the message about what stopped the work: what is in the log.
     pub(super) fn what_is_there(&self) -> String {
-        let ranges = self.stored.iter().map(|(first, last)| format!("{first}-{last}"));
+        let ranges = self
+            .stored
+            .iter()
+            .map(|(first, last)| format!("{first}-{last}"));
         match &ranges.collect::<Vec<_>>()[..] {
             [] => "nothing was appended".to_owned(),
             [one] if !self.gap => format!("lines {one} are in the log"),
-            many => format!("lines {} are in the log, the others are not", many.join(", ")),
+            many => format!(
+                "lines {} are in the log, the others are not",
+                many.join(", ")
+            ),
         }
     }
 
@@ -90,7 +102,7 @@ impl Tally {
     /// What was done.
     pub(super) fn summary(&self, took: Duration, json: bool) -> String {
         let seconds = took.as_secs_f64();
-        let rate = self.stored_events() as f64 / seconds.max(1e-9);
+        let rate = per_second(self.stored_events(), took);
         if json {
             let object = json!({
                 "appended": self.appended,
@@ -104,7 +116,7 @@ impl Tally {
         }
         let appended = HumanCount(self.appended);
         let there = HumanCount(self.already_there);
-        let rate = HumanCount(rate as u64);
+        let rate = rounded(rate);
         match (self.first_position, self.already_there) {
             (None, 0) => "nothing to append: the input has no events\n".to_owned(),
             (None, _) => format!("nothing to append: all {there} events are already there\n"),
@@ -152,11 +164,20 @@ mod tests {
         tally.add(&chunk(1..=10), &appended(1));
         tally.add(&chunk(12..=20), &appended(11));
         assert_eq!(tally.what_is_there(), "lines 1-20 are in the log");
-        assert_eq!(tally.how_to_go_on(), "append from line 21 on (`tail -n +21`)");
+        assert_eq!(
+            tally.how_to_go_on(),
+            "append from line 21 on (`tail -n +21`)"
+        );
         tally.skip(&chunk(21..=30));
-        assert_eq!(tally.how_to_go_on(), "append from line 21 on (`tail -n +21`)");
+        assert_eq!(
+            tally.how_to_go_on(),
+            "append from line 21 on (`tail -n +21`)"
+        );
         tally.add(&chunk(31..=40), &appended(21));
-        assert_eq!(tally.what_is_there(), "lines 1-20, 31-40 are in the log, the others are not");
+        assert_eq!(
+            tally.what_is_there(),
+            "lines 1-20, 31-40 are in the log, the others are not"
+        );
         assert_eq!(tally.how_to_go_on(), "append the lines that are missing");
     }
 
@@ -165,6 +186,9 @@ mod tests {
         let mut tally = Tally::default();
         tally.skip(&chunk(1..=10));
         tally.add(&chunk(11..=20), &appended(1));
-        assert_eq!(tally.what_is_there(), "lines 11-20 are in the log, the others are not");
+        assert_eq!(
+            tally.what_is_there(),
+            "lines 11-20 are in the log, the others are not"
+        );
     }
 }
