@@ -304,6 +304,7 @@ mod tests {
             let flow = flow.clone();
             async move { flow.room_after(8).await }
         });
+        tokio::task::yield_now().await;
         for answered in 1..=3 {
             flow.answered(answered);
             tokio::task::yield_now().await;

@@ -134,9 +134,7 @@ fn payloads(bytes: usize, random: &mut Random) -> Vec<Text> {
 fn draws(entities: u32, spread: Spread, random: &mut Random) -> Vec<u32> {
     let entities = entities.max(1);
     match spread {
-        Spread::Uniform => (0..ENTITY_DRAWS)
-            .map(|_| random.below(entities))
-            .collect(),
+        Spread::Uniform => (0..ENTITY_DRAWS).map(|_| random.below(entities)).collect(),
         Spread::Zipf => {
             let mut sum = 0.0;
             let cumulative: Vec<f64> = (1..=entities)
@@ -198,23 +196,28 @@ mod tests {
         }
     }
 
+    fn times_drawn(draws: &[u32], entity: u32) -> f64 {
+        let times = draws.iter().filter(|&&draw| draw == entity).count();
+        u32::try_from(times).unwrap().into()
+    }
+
     #[test]
     fn zipf_draws_the_first_entity_twice_as_often_as_the_second() {
         let draws = draws(1000, Spread::Zipf, &mut Random(1));
-        let count = |entity: u32| draws.iter().filter(|&&draw| draw == entity).count() as f64;
         assert!(draws.iter().all(|&draw| draw < 1000));
         for (n, entity) in [(2.0, 1), (3.0, 2), (10.0, 9)] {
-            let ratio = count(0) / count(entity);
+            let ratio = times_drawn(&draws, 0) / times_drawn(&draws, entity);
             assert!((ratio / n - 1.0).abs() < 0.1, "entity {entity}: {ratio}");
         }
     }
 
     #[test]
     fn uniform_draws_all_alike() {
-        let draws = draws(10, Spread::Uniform, &mut Random(1));
-        for entity in 0..10 {
-            let count = draws.iter().filter(|&&draw| draw == entity).count() as f64;
-            assert!((count / draws.len() as f64 * 10.0 - 1.0).abs() < 0.05);
+        let draws = draws(8, Spread::Uniform, &mut Random(1));
+        let expected = f64::from(1 << 15);
+        for entity in 0..8 {
+            let ratio = times_drawn(&draws, entity) / expected;
+            assert!((ratio - 1.0).abs() < 0.05, "entity {entity}: {ratio}");
         }
     }
 

@@ -8,6 +8,9 @@ use tokio::task::JoinSet;
 
 use super::super::{error::CliError, figures::per_second};
 
+/// What takes longer counts as this.
+const LATENCY_NANOS_MAX: u64 = 600_000_000_000;
+
 /// When figures count: after the warm-up, and before the end.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Window {
@@ -55,8 +58,8 @@ pub(super) struct Meter {
 
 impl Meter {
     pub(super) fn new(window: Window) -> Self {
-        let mut latency = Histogram::new(3).expect("3 digits are valid");
-        latency.auto(true);
+        let latency = Histogram::new_with_bounds(1, LATENCY_NANOS_MAX, 3);
+        let latency = latency.expect("the bounds are valid");
         Self {
             window,
             calls: 0,
@@ -96,7 +99,7 @@ impl Meter {
         self.events += other.events;
         self.latency
             .add(&other.latency)
-            .expect("the histogram grows as needed");
+            .expect("the bounds are the same");
     }
 
     pub(super) fn calls_per_second(&self) -> f64 {
@@ -170,13 +173,14 @@ mod tests {
 
     #[test]
     fn only_what_ends_inside_the_window_counts() {
+        let begun = Instant::now();
         let window = Window::new(Duration::from_secs(1), Duration::from_secs(2));
         let mut meter = Meter::new(window);
-        let at = |ms: u64| window.from + Duration::from_millis(ms) - Duration::from_secs(1);
+        let at = |ms: u64| begun + Duration::from_millis(ms);
         meter.record(at(0), at(999), 10);
         meter.record(at(990), at(1010), 10);
-        meter.record(at(2990), at(2999), 10);
-        meter.record(at(2990), at(3000), 10);
+        meter.record(at(2970), at(2990), 10);
+        meter.record(at(2990), at(4000), 10);
         let figures = meter.figures();
         assert_eq!((figures.calls, figures.events), (2, 20));
         assert!((figures.events_per_second - 10.0).abs() < 1e-9);

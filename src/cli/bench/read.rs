@@ -144,7 +144,10 @@ async fn prepare_entities(bench: &Bench) -> Result<(), CliError> {
     if version_of(client, last).await? >= u64::from(ENTITY_EVENTS) {
         return Ok(());
     }
-    let bar = count_bar("preparing", u64::from(ENTITY_EVENTS) * entities.len() as u64);
+    let bar = count_bar(
+        "preparing",
+        u64::from(ENTITY_EVENTS) * entities.len() as u64,
+    );
     for version in 1..=ENTITY_EVENTS {
         // Events of one version are the same in every run, and so are the batches.
         let mut feed = bench

@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn latency_is_from_acknowledgement_to_the_batch_that_brings_the_event() {
-        let window = Window::new(Duration::ZERO, Duration::from_secs(60));
+        let window = Window::new(Duration::ZERO, Duration::from_mins(1));
         let begun = Instant::now();
         let at = |ms| begun + Duration::from_millis(ms);
         let acknowledged = vec![(1, at(10)), (2, at(20)), (3, at(30))];
