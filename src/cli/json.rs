@@ -38,7 +38,7 @@ impl EventWriter {
             write_json(metadata, out);
         }
         let mut separator = br#","tags":["#.as_slice();
-        let mut tags = event.tags.peekable();
+        let mut tags = event.tags.clone().peekable();
         if tags.peek().is_some() {
             for tag in tags {
                 out.extend_from_slice(separator);

@@ -132,21 +132,18 @@ impl Subscription {
             }
             if let Some((reader, batches)) = &mut self.reader {
                 let head = reader.head();
-                match reader.next().await? {
-                    Some(events) => {
-                        self.position = reader.scanned();
-                        if !events.is_empty() {
-                            *batches += 1;
-                            return Ok(self.state(Delivery::Events(events)));
-                        }
+                if let Some(events) = reader.next().await? {
+                    self.position = reader.scanned();
+                    if !events.is_empty() {
+                        *batches += 1;
+                        return Ok(self.state(Delivery::Events(events)));
                     }
-                    None => {
-                        let backlog = *batches > 1;
-                        self.reader = None;
-                        self.position = head;
-                        if backlog {
-                            self.phase = Phase::CatchingUp;
-                        }
+                } else {
+                    let backlog = *batches > 1;
+                    self.reader = None;
+                    self.position = head;
+                    if backlog {
+                        self.phase = Phase::CatchingUp;
                     }
                 }
                 if self.checkpoint_is_due() {

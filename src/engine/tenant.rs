@@ -15,21 +15,25 @@ use super::{
     log::{
         Log, RecoveryReport,
         names::{NameIndex, NameRows},
+        prepared::Prepared,
         read::Reader,
         sequencer::{self, Outcome, Reply, Waiting},
     },
     state::{self, EntityState},
     subscription::{Start, SubscribeRequest, Subscription},
 };
-use crate::types::{
-    append::{AppendError, Appended, Batch, Violations},
-    hash::KeyHasher,
-    id::{LogId, Position, TenantId},
-    limits::{Limits, PAGE_MAX},
-    read::{AsOf, Filter, ReadError, ReadRequest},
-    slot::Partitions,
-    text::Text,
-    time::Timestamp,
+use crate::{
+    telemetry,
+    types::{
+        append::{AppendError, Appended, Batch, Violations},
+        hash::KeyHasher,
+        id::{LogId, Position, TenantId},
+        limits::{Limits, PAGE_MAX},
+        read::{AsOf, Filter, ReadError, ReadRequest},
+        slot::Partitions,
+        text::Text,
+        time::Timestamp,
+    },
 };
 
 /// Hint for those who find the queue full: about the time to write a tenth of it.
@@ -156,6 +160,10 @@ impl Tenant {
 
     /// A pipeline of appends: committed and answered in the order they are handed over.
     pub fn append_stream(&self) -> (StreamAppender, StreamAnswers) {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "what is queued has room of the queue; whoever refuses bounds what it refuses"
+        )]
         let (sender, receiver) = mpsc::unbounded_channel();
         let appender = StreamAppender {
             tenant: self.clone(),
@@ -172,15 +180,17 @@ impl Tenant {
     }
 
     fn submit(&self, batch: Batch, waiting: Waiting) {
+        let room = self.room.available_permits();
+        telemetry::queue_bytes(self.limits.queue_bytes_max.saturating_sub(room));
         let prepared = match self.prepare(batch) {
             Ok(prepared) => prepared,
             Err(refused) => return sequencer::answer_in_order(&self.log, Err(refused), waiting),
         };
         let prejudged = sequencer::prejudge(&self.log, &prepared.guards);
-        sequencer::submit(&self.log, prepared, prejudged, waiting);
+        sequencer::submit(&self.log, prepared, &prejudged, waiting);
     }
 
-    fn prepare(&self, batch: Batch) -> Result<ingest::Prepared, AppendError> {
+    fn prepare(&self, batch: Batch) -> Result<Prepared, AppendError> {
         self.log.check_open_for_appends()?;
         if let Some(expected) = batch.log_id.filter(|id| *id != self.log.log_id) {
             return Err(AppendError::OtherLog {
@@ -192,6 +202,10 @@ impl Tenant {
     }
 
     /// Reads events as of now. Does no I/O itself.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a request is made for the call"
+    )]
     pub fn read(&self, request: ReadRequest) -> Result<Reader, ReadError> {
         self.check_log(request.log_id)?;
         self.check_filter(&request.filter)?;

@@ -187,7 +187,7 @@ impl Message for EventBatch {
 }
 
 /// One event of a batch, borrowed from it. Times are in microseconds since 1970, UTC.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventView<'a> {
     /// Place in the tenant's log.
     pub position: u64,
@@ -252,13 +252,13 @@ impl<'a> EventView<'a> {
             occurred_at: self.occurred_at.map(timestamp),
             payload: self.payload.to_owned(),
             metadata: self.metadata.map(str::to_owned),
-            tags: self.tags.map(str::to_owned).collect(),
+            tags: self.tags.clone().map(str::to_owned).collect(),
         }
     }
 }
 
 /// The tags of an event.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tags<'a> {
     /// The event's fields from its first tag on, checked when the event was decoded.
     fields: &'a [u8],

@@ -37,7 +37,7 @@ pub trait Disk: Send + Sync + 'static {
 /// An open file. Positioned calls only, usable by many threads at once.
 pub trait DiskFile: Send + Sync + 'static {
     /// Length in bytes.
-    fn len(&self) -> io::Result<u64>;
+    fn bytes(&self) -> io::Result<u64>;
     /// Reads at an offset; may read less, 0 only at the end.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Writes at an offset; may write less.
@@ -81,7 +81,7 @@ impl dyn DiskFile {
 
     /// Reads the file from its start to its end.
     pub fn read_all(&self) -> io::Result<Vec<u8>> {
-        let len = usize::try_from(self.len()?).map_err(|_| ErrorKind::OutOfMemory)?;
+        let len = usize::try_from(self.bytes()?).map_err(|_| ErrorKind::OutOfMemory)?;
         let mut bytes = vec![0; len];
         self.read_exact_at(&mut bytes, 0)?;
         Ok(bytes)
@@ -142,7 +142,7 @@ impl Disk for RealDisk {
 }
 
 impl DiskFile for File {
-    fn len(&self) -> io::Result<u64> {
+    fn bytes(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
     }
 

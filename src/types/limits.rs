@@ -27,7 +27,7 @@ pub const QUIET_TIME: Duration = Duration::from_millis(10);
 /// How long a committer waits for more work before its thread ends.
 pub const COMMITTER_LINGER: Duration = Duration::from_secs(2);
 /// How far the clock may stand behind the last event before appends are refused.
-pub const CLOCK_BEHIND_MAX: Duration = Duration::from_secs(5 * 60);
+pub const CLOCK_BEHIND_MAX: Duration = Duration::from_mins(5);
 /// How often a subscription states how far it got while the log grows.
 pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 

@@ -1,6 +1,7 @@
 //! One tenant's log: durable appends in one order, and the in-memory index of what has no index on disk.
 //!
 //! - [`sequencer`]: judges batches and puts them in order, on their callers' threads.
+//! - [`prepared`]: a batch that passed its checks.
 //! - [`committer`]: makes what is queued durable and shows it, on a thread of its own.
 //! - [`names`], [`ids`], [`rows`]: the index; [`set`]: what can be asked of it.
 //! - [`recent`]: the newest bytes, in memory.
@@ -13,6 +14,7 @@ pub(crate) mod committer;
 pub(crate) mod head;
 pub(crate) mod ids;
 pub(crate) mod names;
+pub(crate) mod prepared;
 pub(crate) mod read;
 pub(crate) mod recent;
 pub(crate) mod rows;
@@ -91,6 +93,10 @@ pub struct RecoveryReport {
 }
 
 /// See the module.
+#[expect(
+    clippy::struct_field_names,
+    reason = "the id and the bytes of a log are called so everywhere"
+)]
 pub(crate) struct Log {
     pub(crate) tenant: TenantId,
     pub(crate) log_id: LogId,
@@ -409,9 +415,10 @@ impl Log {
         }
         let last = self.recorded_at.load(Ordering::Relaxed);
         let behind = last.saturating_sub(self.clock.now().as_micros());
-        if behind > CLOCK_BEHIND_MAX.as_micros() as i64 {
+        let behind = Duration::from_micros(u64::try_from(behind).unwrap_or(0));
+        if behind > CLOCK_BEHIND_MAX {
             return Err(AppendError::ClockBehind {
-                behind_s: behind.unsigned_abs() / 1_000_000,
+                behind_s: behind.as_secs(),
             });
         }
         Ok(())

@@ -82,10 +82,10 @@ impl RowTable {
     }
 
     fn file_rows(&self, file: &Arc<LogFile>) -> Arc<FileRows> {
-        if let Some(last) = self.files.read().last() {
-            if Arc::ptr_eq(&last.file, file) {
-                return Arc::clone(last);
-            }
+        if let Some(last) = self.files.read().last()
+            && Arc::ptr_eq(&last.file, file)
+        {
+            return Arc::clone(last);
         }
         let rows = Arc::new(FileRows {
             file: Arc::clone(file),
@@ -151,7 +151,7 @@ impl FileRows {
             let Some(&start) = table.offsets.get(index) else {
                 break;
             };
-            if out.len() > 0 && *bytes >= bytes_max {
+            if !out.is_empty() && *bytes >= bytes_max {
                 break;
             }
             let end = table.offsets.get(index + 1).copied().unwrap_or(table.end);

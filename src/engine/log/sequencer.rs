@@ -15,12 +15,14 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use uuid::Uuid;
 
-use super::{Log, names::row_of, set::Set};
+use super::{
+    Log,
+    names::row_of,
+    prepared::{Prepared, PreparedEvent},
+    set::Set,
+};
 use crate::{
-    engine::{
-        event::Event,
-        ingest::{Prepared, PreparedEvent},
-    },
+    engine::event::Event,
     storage::log::{
         frame::{FRAME_HEADER_BYTES, FrameDraft},
         row::{self, event_id, same_content},
@@ -158,7 +160,7 @@ pub(crate) fn prejudge(log: &Log, guards: &[Guard]) -> Prejudged {
 }
 
 /// Judges a batch and queues it, or its refusal.
-pub(crate) fn submit(log: &Arc<Log>, prepared: Prepared, prejudged: Prejudged, waiting: Waiting) {
+pub(crate) fn submit(log: &Arc<Log>, prepared: Prepared, prejudged: &Prejudged, waiting: Waiting) {
     let mut sequencer = log.sequencer.lock();
     if let Err(refused) = sequencer.check_state() {
         drop(sequencer);
@@ -180,7 +182,7 @@ pub(crate) fn submit(log: &Arc<Log>, prepared: Prepared, prejudged: Prejudged, w
             }
             Queued::Answer(outcome, waiting)
         }
-        Ok(None) => match judge(log, &sequencer, &prepared, &prejudged) {
+        Ok(None) => match judge(log, &sequencer, &prepared, prejudged) {
             Err(e) => Queued::Answer(Err(e), waiting),
             Ok(()) => Queued::Batch(place(log, &mut sequencer, prepared), waiting),
         },

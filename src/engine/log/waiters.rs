@@ -12,9 +12,9 @@ use tokio::sync::Notify;
 
 use super::{
     names::BuildIdentity,
+    prepared::PreparedEvent,
     set::{NameKind, Set},
 };
-use crate::engine::ingest::PreparedEvent;
 
 /// Spreads the hashes of the three kinds of names over one map.
 fn key(kind: NameKind, hash: u64) -> u64 {

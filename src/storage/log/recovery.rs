@@ -314,10 +314,10 @@ fn stated_behind(torn: &[u8], salt: u64) -> u64 {
     let mut stated = 0;
     let mut at = 0;
     while at + FRAME_HEADER_BYTES <= torn.len() {
-        if get_u32(torn, at) != 0 {
-            if let Ok(frame) = Frame::check(&torn[at..], salt) {
-                stated = stated.max(frame.durable_offset());
-            }
+        if get_u32(torn, at) != 0
+            && let Ok(frame) = Frame::check(&torn[at..], salt)
+        {
+            stated = stated.max(frame.durable_offset());
         }
         at += FRAME_ALIGN;
     }
@@ -353,7 +353,7 @@ fn copy(
     };
     let previous_crc = FrameDraft::mark().write(&mark, bytes);
 
-    let capacity = place.capacity(None, bytes.len()).max(old.file.len()?);
+    let capacity = place.capacity(None, bytes.len()).max(old.file.bytes()?);
     let path = place.log_dir.join("recovered.new");
     let file = place.disk.create(&path)?;
     file.write_all_at(&bytes[HEADER_BYTES..], HEADER_BYTES as u64)?;

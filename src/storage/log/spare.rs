@@ -61,7 +61,7 @@ impl Drop for Spare {
     /// Nothing is written to the folder after the log is closed.
     fn drop(&mut self) {
         if let Some(making) = self.making.take() {
-            let _ = making.join();
+            drop(making.join());
         }
     }
 }
