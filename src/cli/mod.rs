@@ -14,6 +14,7 @@ mod follow;
 mod json;
 mod output;
 mod read;
+pub mod serve;
 mod state;
 mod stats;
 
@@ -42,6 +43,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Serve(serve::ServeArgs),
     Append(append::AppendArgs),
     Read(read::ReadArgs),
     Follow(follow::FollowArgs),
@@ -56,6 +58,7 @@ pub fn main() -> ExitCode {
     // Clap prints what is wrong, and ends with 2.
     let cli = Cli::parse();
     let done = match cli.command {
+        Command::Serve(args) => serve::run(args).map_err(CliError::Serve),
         Command::Append(args) => client_command(None, append::run(args)),
         Command::Read(args) => client_command(None, read::run(args)),
         Command::Follow(args) => client_command(None, follow::run(args)),
