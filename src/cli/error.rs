@@ -2,6 +2,7 @@
 
 use std::{io, process::ExitCode};
 
+use super::serve::ServeError;
 use crate::client::ClientError;
 
 /// Why a command failed.
@@ -16,6 +17,9 @@ pub(super) enum CliError {
     /// The command did not do what it was asked for.
     #[error("{0}")]
     Failed(String),
+    /// The server did not start, or ended.
+    #[error("{}", .0.line())]
+    Serve(ServeError),
     /// Nothing can be written to stdout.
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
@@ -29,6 +33,7 @@ impl CliError {
     pub(super) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Usage(_) => ExitCode::from(2),
+            Self::Serve(error) => ExitCode::from(error.exit_code()),
             _ => ExitCode::FAILURE,
         }
     }

@@ -58,7 +58,7 @@ pub fn main() -> ExitCode {
     // Clap prints what is wrong, and ends with 2.
     let cli = Cli::parse();
     let done = match cli.command {
-        Command::Serve(args) => return serve_command(args),
+        Command::Serve(args) => serve::run(args).map_err(CliError::Serve),
         Command::Append(args) => client_command(None, append::run(args)),
         Command::Read(args) => client_command(None, read::run(args)),
         Command::Follow(args) => client_command(None, follow::run(args)),
@@ -76,16 +76,6 @@ pub fn main() -> ExitCode {
             }
             message(&format!("annals: {error}"));
             error.exit_code()
-        }
-    }
-}
-
-fn serve_command(args: serve::ServeArgs) -> ExitCode {
-    match serve::run(args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            message(&error.line());
-            ExitCode::from(error.exit_code())
         }
     }
 }

@@ -61,11 +61,13 @@ type Service = InterceptedService<Channel, Credentials>;
 ///
 /// ```
 /// use annals::{Batch, Client, Expect, NewEvent, ReadRequest};
-/// # use annals::config::Config;
+/// # use annals::{config::Config, server::Server};
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let dir = tempfile::tempdir()?;
-/// # let server = annals::server::Server::start(Config::for_tests(dir.path())).await?;
+/// # let mut config = Config { data: dir.path().into(), ..Config::default() };
+/// # config.listen.set_port(0);
+/// # let server = Server::start(&config).await?;
 /// # let url = format!("http://{}", server.local_addr());
 /// let client = Client::connect(url).await?;
 ///

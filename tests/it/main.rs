@@ -2,5 +2,7 @@
 #![cfg(test)]
 
 mod bad_input;
+mod cli;
+mod program;
 mod service;
 mod wire;

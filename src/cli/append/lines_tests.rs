@@ -1,3 +1,5 @@
+//! Tests of `lines`.
+
 use std::io::Write;
 
 use flate2::{Compression, write::GzEncoder};
