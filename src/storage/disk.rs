@@ -50,8 +50,10 @@ impl dyn Disk {
     /// Makes a folder, and those above it, if they are not there, and their names durable.
     pub fn make_dir(&self, path: &Path) -> io::Result<()> {
         let folders = || path.ancestors().filter(|dir| dir.parent().is_some());
-        let is_missing =
-            |dir: &&Path| self.list(dir).is_err_and(|e| e.kind() == ErrorKind::NotFound);
+        let is_missing = |dir: &&Path| {
+            self.list(dir)
+                .is_err_and(|e| e.kind() == ErrorKind::NotFound)
+        };
         let missing = folders().take_while(is_missing).count();
         self.create_dir(path)?;
         // Even if it was there: whoever made it may have ended before its name was durable.

@@ -124,7 +124,9 @@ fn take_group(sequencer: &mut MutexGuard<'_, Sequencer>) -> Vec<Queued> {
 }
 
 fn mark(log: &Arc<Log>, writer: &mut LogWriter, next: u64) -> Result<(), ()> {
-    match writer.mark(next, log.clock.now()) {
+    // No event is recorded now: the clock is not asked.
+    let last = Timestamp::from_micros(log.recorded_at.load(Ordering::Relaxed));
+    match writer.mark(next, last.unwrap_or_default()) {
         Ok(chunks) => {
             keep_recent(log, chunks);
             Ok(())

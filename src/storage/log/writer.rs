@@ -166,13 +166,13 @@ impl LogWriter {
         Ok(chunks)
     }
 
-    /// States that everything written is durable.
+    /// States that everything written is durable; `recorded_at` is the time of the last group.
     pub(crate) fn mark(
         &mut self,
         next_position: Position,
-        now: Timestamp,
+        recorded_at: Timestamp,
     ) -> Result<Vec<Chunk>, WriteFailed> {
-        self.append([FrameDraft::mark()].iter(), next_position, now)
+        self.append([FrameDraft::mark()].iter(), next_position, recorded_at)
     }
 
     /// Bytes that can be written without going below a reserve of free disk space.
