@@ -1,0 +1,13 @@
+//! The integration tests: one binary, so that everything is linked once. A module for each thing that is shown.
+#![cfg(test)]
+
+mod bit_flips;
+mod clock;
+mod crash;
+mod failed_group;
+mod faults;
+mod hashes;
+mod missing_files;
+mod rng;
+mod sim_disk;
+mod workload;
