@@ -28,7 +28,7 @@ fn work(disk: &SimDisk, client: &mut Client) -> bool {
 }
 
 /// Opens what a crash left, checks it, goes on with it, and checks that again after another start.
-fn go_on(disk: &SimDisk, client: &Client, context: &str) {
+pub(crate) fn go_on(disk: &SimDisk, client: &Client, context: &str) {
     let runtime = runtime();
     let mut client = client.clone();
     let engine = open(disk).unwrap_or_else(|e| panic!("{context}: {e}"));
