@@ -415,7 +415,7 @@ impl Inner {
         let place = self.place(id);
         let dir = place.dir.clone();
         let log_id = LogId::from_bytes(Uuid::new_v4().into_bytes());
-        let writer = writer::create(place, log_id).map_err(|error| {
+        let writer = writer::create(place.clone(), log_id).map_err(|error| {
             if error.kind() == ErrorKind::AlreadyExists {
                 let path = dir.join("manifest");
                 return OpenError::Damaged(Damage {
@@ -426,7 +426,8 @@ impl Inner {
             }
             OpenError::io("making the log in", &dir, &error)
         })?;
-        Ok(self.with_log(Log::new(id.clone(), log_id, writer, &self.shared)))
+        let log = Log::new(id.clone(), log_id, place, writer, &self.shared);
+        Ok(self.with_log(log))
     }
 
     fn with_log(&self, log: Arc<Log>) -> Tenant {

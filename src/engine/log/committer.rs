@@ -162,7 +162,7 @@ fn commit(log: &Arc<Log>, writer: &mut LogWriter, group: Vec<Queued>) -> Result<
                 return Err(());
             }
         }
-        log.check_space(writer);
+        log.check_space();
         for queued in group {
             answer(log, queued, recorded_at);
         }

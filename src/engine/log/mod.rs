@@ -117,6 +117,7 @@ pub(crate) struct Log {
     /// Taken by the committer while it runs.
     writer: Mutex<Option<LogWriter>>,
     waiters: Waiters,
+    place: LogPlace,
     space: Space,
 }
 
@@ -137,7 +138,7 @@ impl Log {
         shared: &Shared,
     ) -> Result<Arc<Self>, RecoverError> {
         let started = Instant::now();
-        let mut log = Self::empty(tenant, manifest.log_id, shared);
+        let mut log = Self::empty(tenant, manifest.log_id, place.clone(), shared);
         let mut next = 1;
         let see = &mut |seen: &SeenFrame<'_>| log.see(seen, &mut next);
         let recovered = recovery::recover(place, manifest, see)?;
@@ -156,6 +157,7 @@ impl Log {
         log.head = Head::new(next - 1);
         *log.sequencer.get_mut() = Sequencer::new(next, log.cursors.lock().clone());
         *log.writer.get_mut() = Some(recovered.writer);
+        log.check_space();
         Ok(Arc::new(log))
     }
 
@@ -163,15 +165,17 @@ impl Log {
     pub(crate) fn new(
         tenant: TenantId,
         log_id: LogId,
+        place: LogPlace,
         writer: LogWriter,
         shared: &Shared,
     ) -> Arc<Self> {
-        let mut log = Self::empty(tenant, log_id, shared);
+        let mut log = Self::empty(tenant, log_id, place, shared);
         *log.writer.get_mut() = Some(writer);
+        log.check_space();
         Arc::new(log)
     }
 
-    fn empty(tenant: TenantId, log_id: LogId, shared: &Shared) -> Self {
+    fn empty(tenant: TenantId, log_id: LogId, place: LogPlace, shared: &Shared) -> Self {
         Self {
             tenant,
             log_id,
@@ -193,6 +197,7 @@ impl Log {
             idle: Condvar::new(),
             writer: Mutex::new(None),
             waiters: Waiters::new(),
+            place,
             space: Space::default(),
         }
     }
@@ -393,10 +398,7 @@ impl Log {
             let mut checked = self.space.checked.lock();
             if checked.is_none_or(|at| at.elapsed() >= SPACE_CHECK_EVERY) {
                 *checked = Some(Instant::now());
-                // While the committer has the writer, it checks by itself.
-                if let Some(writer) = &*self.writer.lock() {
-                    self.check_space(writer);
-                }
+                self.check_space();
             }
             if self.space.full.load(Ordering::Relaxed) {
                 return Err(AppendError::DiskFull {
@@ -415,9 +417,9 @@ impl Log {
         Ok(())
     }
 
-    fn check_space(&self, writer: &LogWriter) {
+    fn check_space(&self) {
         // What cannot be asked is met by the write.
-        let available = writer.available_bytes().unwrap_or(u64::MAX);
+        let available = self.place.available_bytes().unwrap_or(u64::MAX);
         self.space.available.store(available, Ordering::Relaxed);
         let full = available < self.limits.disk_reserve_bytes;
         if self.space.full.swap(full, Ordering::Relaxed) != full {

@@ -70,6 +70,11 @@ impl LogPlace {
         }
     }
 
+    /// Bytes that can still be written.
+    pub(crate) fn available_bytes(&self) -> io::Result<u64> {
+        self.disk.available_bytes(&self.log_dir)
+    }
+
     /// Bytes for the file after one of `previous` bytes, with room for `needed` bytes of frames.
     pub(crate) fn capacity(&self, previous: Option<u64>, needed: usize) -> u64 {
         let usual = previous.map_or(FIRST_FILE_BYTES, |bytes| bytes.saturating_mul(2));
@@ -173,11 +178,6 @@ impl LogWriter {
         recorded_at: Timestamp,
     ) -> Result<Vec<Chunk>, WriteFailed> {
         self.append([FrameDraft::mark()].iter(), next_position, recorded_at)
-    }
-
-    /// Bytes that can be written without going below a reserve of free disk space.
-    pub(crate) fn available_bytes(&self) -> io::Result<u64> {
-        self.place.disk.available_bytes(&self.place.log_dir)
     }
 
     fn flush(&mut self, buffer: Vec<u8>, attempted: usize) -> Result<Option<Chunk>, WriteFailed> {
