@@ -10,4 +10,5 @@ mod hashes;
 mod missing_files;
 mod rng;
 mod sim_disk;
+mod small_log;
 mod workload;
