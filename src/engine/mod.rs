@@ -246,7 +246,7 @@ impl Engine {
         let dir = dir.into();
         let tenants_dir = dir.join("tenants");
         let failed = |e: std::io::Error| OpenError::io("opening", &dir, &e);
-        disk.create_dir(&dir).map_err(failed)?;
+        disk.make_dir(&dir).map_err(failed)?;
         let lock = lock::lock(&*disk, &dir).map_err(|error| match error {
             LockError::Held(holder) => OpenError::Locked {
                 dir: dir.clone(),
@@ -254,8 +254,7 @@ impl Engine {
             },
             LockError::Io(error) => OpenError::io("locking", &dir, &error),
         })?;
-        disk.create_dir(&tenants_dir).map_err(failed)?;
-        disk.sync_dir(&dir).map_err(failed)?;
+        disk.make_dir(&tenants_dir).map_err(failed)?;
         let shared = Shared {
             limits: Arc::new(options.limits.clone()),
             clock,
@@ -435,7 +434,8 @@ impl Inner {
             }
             OpenError::io("making the log in", &dir, &error)
         })?;
-        Ok(self.with_log(Log::new(id.clone(), log_id, place, writer, &self.shared)))
+        let log = Log::new(id.clone(), log_id, place, writer, &self.shared);
+        Ok(self.with_log(log))
     }
 
     fn with_log(&self, log: Arc<Log>) -> Tenant {

@@ -46,6 +46,25 @@ pub trait DiskFile: Send + Sync + 'static {
     fn sync_data(&self) -> io::Result<()>;
 }
 
+impl dyn Disk {
+    /// Makes a folder, and those above it, if they are not there, and their names durable.
+    pub fn make_dir(&self, path: &Path) -> io::Result<()> {
+        let folders = || path.ancestors().filter(|dir| dir.parent().is_some());
+        let is_missing = |dir: &&Path| {
+            self.list(dir)
+                .is_err_and(|e| e.kind() == ErrorKind::NotFound)
+        };
+        let missing = folders().take_while(is_missing).count();
+        self.create_dir(path)?;
+        // Even if it was there: whoever made it may have ended before its name was durable.
+        for dir in folders().take(missing.max(1)) {
+            let parent = dir.parent().filter(|parent| *parent != Path::new(""));
+            self.sync_dir(parent.unwrap_or(Path::new(".")))?;
+        }
+        Ok(())
+    }
+}
+
 impl dyn DiskFile {
     /// Reads exactly `buf.len()` bytes, or `UnexpectedEof`.
     pub fn read_exact_at(&self, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {

@@ -1,8 +1,19 @@
-//! Black-box tests of the whole thing: real servers on 127.0.0.1, real directories.
+//! The integration tests: one binary, so that everything is linked once. A module for each thing that is shown.
 #![cfg(test)]
 
 mod bad_input;
+mod bit_flips;
 mod cli;
+mod clock;
+mod crash;
+mod failed_group;
+mod faults;
+mod hashes;
+mod missing_files;
 mod program;
+mod rng;
 mod service;
+mod sim_disk;
+mod small_log;
 mod wire;
+mod workload;

@@ -124,6 +124,7 @@ pub(crate) struct Log {
     /// Taken by the committer while it runs.
     writer: Mutex<Option<LogWriter>>,
     waiters: Waiters,
+    place: LogPlace,
     space: Space,
 }
 
@@ -204,6 +205,7 @@ impl Log {
             idle: Condvar::new(),
             writer: Mutex::new(None),
             waiters: Waiters::new(),
+            place,
             space: Space::default(),
         }
     }
@@ -425,9 +427,8 @@ impl Log {
     }
 
     fn check_space(&self) {
-        let LogPlace { disk, log_dir, .. } = &self.place;
         // What cannot be asked is met by the write.
-        let available = disk.available_bytes(log_dir).unwrap_or(u64::MAX);
+        let available = self.place.available_bytes().unwrap_or(u64::MAX);
         self.space.available.store(available, Ordering::Relaxed);
         let full = available < self.limits.disk_reserve_bytes;
         if self.space.full.swap(full, Ordering::Relaxed) != full {

@@ -96,6 +96,8 @@ pub(crate) struct Sequencer {
     /// The position of the next event.
     pub(crate) next: Position,
     pub(crate) queue: VecDeque<Queued>,
+    /// The committer has taken a group that it has not answered.
+    pub(crate) answering: bool,
     /// Batches that readers don't see yet, in order.
     pub(crate) unpublished: VecDeque<Arc<PlacedBatch>>,
     /// Where cursors stand once everything queued is written.
@@ -125,6 +127,7 @@ impl Sequencer {
             state: State::Open,
             next,
             queue: VecDeque::new(),
+            answering: false,
             unpublished: VecDeque::new(),
             cursors,
             committing: false,
@@ -203,8 +206,8 @@ pub(crate) fn answer_in_order(log: &Arc<Log>, outcome: Outcome, waiting: Waiting
 
 fn queue(log: &Arc<Log>, sequencer: &mut Sequencer, queued: Queued) {
     let queued = match queued {
-        // Everything that it was judged against is durable.
-        Queued::Answer(outcome, waiting) if sequencer.unpublished.is_empty() => {
+        // Everything that it was judged against is durable, and what came before it was answered.
+        Queued::Answer(outcome, waiting) if sequencer.queue.is_empty() && !sequencer.answering => {
             return waiting.reply.send(super::committer::complete(log, outcome));
         }
         queued => queued,
@@ -286,13 +289,12 @@ fn compare_repeat(log: &Log, prepared: &Prepared, repeat: &Repeat) -> Outcome {
         let position = repeat.position + index as u64;
         let rows = &frame_rows[event.row_start as usize..];
         let row = &rows[..row::row_bytes(rows).unwrap_or(rows.len())];
-        let same = stored
-            .next(count)?
-            .filter(|stored| same_content(stored, row));
-        let Some(same) = same else {
-            return Err(reused(index, position));
-        };
-        versions.push(row::version(&same));
+        match stored.next(count)? {
+            Some(stored) if same_content(&stored, row) => versions.push(row::version(&stored)),
+            Some(stored) if event_id(&stored) == event.id => return Err(reused(index, position)),
+            // This id may stand nowhere: name one that does.
+            _ => return Err(reused(repeat.index, repeat.position)),
+        }
     }
     Ok(Appended {
         first_position: repeat.position,

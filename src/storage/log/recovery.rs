@@ -353,7 +353,8 @@ fn copy(
     };
     let previous_crc = FrameDraft::mark().write(&mark, bytes);
 
-    let capacity = place.capacity(None, bytes.len()).max(old.file.bytes()?);
+    let frames_bytes = bytes.len() - HEADER_BYTES;
+    let capacity = place.capacity(None, frames_bytes).max(old.file.bytes()?);
     let path = place.log_dir.join("recovered.new");
     let file = place.disk.create(&path)?;
     file.write_all_at(&bytes[HEADER_BYTES..], HEADER_BYTES as u64)?;

@@ -70,6 +70,11 @@ impl LogPlace {
         }
     }
 
+    /// Bytes that can still be written.
+    pub(crate) fn available_bytes(&self) -> io::Result<u64> {
+        self.disk.available_bytes(&self.log_dir)
+    }
+
     /// Bytes for the file after one of `previous` bytes, with room for `needed` bytes of frames.
     pub(crate) fn capacity(&self, previous: Option<u64>, needed: usize) -> u64 {
         let usual = previous.map_or(FIRST_FILE_BYTES, |bytes| bytes.saturating_mul(2));
@@ -166,13 +171,13 @@ impl LogWriter {
         Ok(chunks)
     }
 
-    /// States that everything written is durable.
+    /// States that everything written is durable; `recorded_at` is the time of the last group.
     pub(crate) fn mark(
         &mut self,
         next_position: Position,
-        now: Timestamp,
+        recorded_at: Timestamp,
     ) -> Result<Vec<Chunk>, WriteFailed> {
-        self.append([FrameDraft::mark()].iter(), next_position, now)
+        self.append([FrameDraft::mark()].iter(), next_position, recorded_at)
     }
 
     fn flush(&mut self, buffer: Vec<u8>, attempted: usize) -> Result<Option<Chunk>, WriteFailed> {

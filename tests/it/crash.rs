@@ -1,0 +1,115 @@
+//! Power loss at every write, sync and change of a name, in normal work and during recovery.
+
+use crate::{
+    rng::{Rng, seeds},
+    sim_disk::SimDisk,
+    workload::{Client, default_tenant, open, runtime},
+};
+
+/// Works until the power goes or everything is done; true if it was done.
+fn work(disk: &SimDisk, client: &mut Client) -> bool {
+    let runtime = runtime();
+    for session in 0..3 {
+        let Ok(engine) = open(disk) else {
+            assert!(disk.is_dead(), "a healthy disk could not be opened");
+            return false;
+        };
+        let tenant = default_tenant(&runtime, &engine);
+        let whole = client.work(&runtime, &tenant, 5);
+        // Not every session ends with a clean close, as far as a process can end without one.
+        if session != 1 {
+            engine.close();
+        }
+        if !whole || disk.is_dead() {
+            return false;
+        }
+    }
+    true
+}
+
+/// Opens what a crash left, checks it, goes on with it, and checks that again after another start.
+pub(crate) fn go_on(disk: &SimDisk, client: &Client, context: &str) {
+    let runtime = runtime();
+    let mut client = client.clone();
+    let engine = open(disk).unwrap_or_else(|e| panic!("{context}: {e}"));
+    let tenant = default_tenant(&runtime, &engine);
+    client.check(&tenant, context);
+    client.retry(&runtime, &tenant, context);
+    assert!(client.work(&runtime, &tenant, 2), "{context}");
+    client.check(&tenant, context);
+    engine.close();
+    drop((tenant, engine));
+
+    let again = disk.restart();
+    let engine = open(&again).unwrap_or_else(|e| panic!("{context}, again: {e}"));
+    let tenant = default_tenant(&runtime, &engine);
+    assert_eq!(tenant.recovery().cut_bytes, 0, "{context}");
+    client.check(&tenant, context);
+    again.check(context);
+}
+
+#[test]
+fn every_acknowledged_event_survives_a_crash_at_every_write_and_sync() {
+    for seed in seeds(1) {
+        for change in 0.. {
+            let disk = SimDisk::new(seed ^ change);
+            disk.crash_at(change);
+            let mut client = Client::new(seed);
+            let done = work(&disk, &mut client);
+            for image in 0..3 {
+                go_on(
+                    &disk.crash(),
+                    &client,
+                    &format!("seed {seed}, crash at {change}, image {image}"),
+                );
+            }
+            if done {
+                println!("{change} places to crash at");
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_killed_process_loses_nothing_that_the_kernel_has() {
+    for seed in seeds(1) {
+        for change in 0.. {
+            let disk = SimDisk::new(seed ^ change);
+            disk.crash_at(change);
+            let mut client = Client::new(seed);
+            let done = work(&disk, &mut client);
+            let context = format!("seed {seed}, killed at {change}");
+            go_on(&disk.restart(), &client, &context);
+            if done {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn crashes_during_recovery_lose_nothing() {
+    for seed in seeds(12) {
+        let mut rng = Rng::new(seed);
+        let mut disk = SimDisk::new(seed);
+        disk.crash_at(rng.below(150) as u64);
+        let mut client = Client::new(seed);
+        work(&disk, &mut client);
+        disk = disk.crash();
+        // The first start gets no further than its first change, the next one to its second, and so on.
+        for change in 0.. {
+            let attempt = disk.restart();
+            attempt.crash_at(change);
+            if open(&attempt).is_ok() && !attempt.is_dead() {
+                break;
+            }
+            disk = attempt.crash();
+            if rng.chance(20) {
+                let context = format!("seed {seed}, recovery crashed at {change}");
+                go_on(&disk.restart(), &client, &context);
+            }
+        }
+        go_on(&disk, &client, &format!("seed {seed}, after all"));
+    }
+}
