@@ -101,6 +101,7 @@ fn next_group(log: &Arc<Log>, writer: &mut LogWriter, unmarked: &mut bool) -> Op
 }
 
 fn take_group(sequencer: &mut MutexGuard<'_, Sequencer>) -> Vec<Queued> {
+    sequencer.answering = true;
     let mut bytes = 0;
     let fits = |queued: &Queued| {
         if let Queued::Batch(batch, _) = queued {
@@ -168,6 +169,7 @@ fn commit(log: &Arc<Log>, writer: &mut LogWriter, group: Vec<Queued>) -> Result<
             answer(log, queued, Timestamp::default());
         }
     }
+    log.sequencer.lock().answering = false;
     Ok(())
 }
 
@@ -260,12 +262,11 @@ pub(super) fn complete(log: &Log, outcome: Outcome) -> Outcome {
     })
 }
 
-/// Answers a group that could not be written, and everything behind it.
+/// Answers a group that could not be written, and everything behind it, in order: whoever comes meanwhile waits for the
+/// sequencer.
 fn fail(log: &Arc<Log>, group: Vec<Queued>, failed: &WriteFailed) {
     let reason = describe(failed);
     let mut sequencer = log.sequencer.lock();
-    poison(log, &mut sequencer, reason.clone());
-    drop(sequencer);
     let mut frame = 0;
     for queued in group {
         match queued {
@@ -285,6 +286,7 @@ fn fail(log: &Arc<Log>, group: Vec<Queued>, failed: &WriteFailed) {
             Queued::Answer(_, waiting) => not_stored(waiting, &reason),
         }
     }
+    poison(log, &mut sequencer, reason);
 }
 
 /// Refuses appends from now on, and those that are queued.

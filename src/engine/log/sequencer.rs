@@ -94,6 +94,8 @@ pub(crate) struct Sequencer {
     /// The position of the next event.
     pub(crate) next: Position,
     pub(crate) queue: VecDeque<Queued>,
+    /// The committer has taken a group that it has not answered.
+    pub(crate) answering: bool,
     /// Batches that readers don't see yet, in order.
     pub(crate) unpublished: VecDeque<Arc<PlacedBatch>>,
     /// Where cursors stand once everything queued is written.
@@ -123,6 +125,7 @@ impl Sequencer {
             state: State::Open,
             next,
             queue: VecDeque::new(),
+            answering: false,
             unpublished: VecDeque::new(),
             cursors,
             committing: false,
@@ -201,8 +204,8 @@ pub(crate) fn answer_in_order(log: &Arc<Log>, outcome: Outcome, waiting: Waiting
 
 fn queue(log: &Arc<Log>, sequencer: &mut Sequencer, queued: Queued) {
     let queued = match queued {
-        // Everything that it was judged against is durable.
-        Queued::Answer(outcome, waiting) if sequencer.unpublished.is_empty() => {
+        // Everything that it was judged against is durable, and what came before it was answered.
+        Queued::Answer(outcome, waiting) if sequencer.queue.is_empty() && !sequencer.answering => {
             return waiting.reply.send(super::committer::complete(log, outcome));
         }
         queued => queued,
