@@ -287,13 +287,12 @@ fn compare_repeat(log: &Log, prepared: &Prepared, repeat: &Repeat) -> Outcome {
         let position = repeat.position + index as u64;
         let rows = &frame_rows[event.row_start as usize..];
         let row = &rows[..row::row_bytes(rows).unwrap_or(rows.len())];
-        let same = stored
-            .next(count)?
-            .filter(|stored| same_content(stored, row));
-        let Some(same) = same else {
-            return Err(reused(index, position));
-        };
-        versions.push(row::version(&same));
+        match stored.next(count)? {
+            Some(stored) if same_content(&stored, row) => versions.push(row::version(&stored)),
+            Some(stored) if event_id(&stored) == event.id => return Err(reused(index, position)),
+            // This id may stand nowhere: name one that does.
+            _ => return Err(reused(repeat.index, repeat.position)),
+        }
     }
     Ok(Appended {
         first_position: repeat.position,
