@@ -1,0 +1,31 @@
+//! Failures that random tests found once, each told as a story.
+
+use annals::{Batch, Engine, EngineOptions, Filter, NewEvent, ReadRequest, Tenant, TenantId};
+
+async fn tenant(engine: &Engine) -> Tenant {
+    engine.tenant(&TenantId::default()).await.unwrap()
+}
+
+fn paid() -> Batch {
+    Batch::new([NewEvent::new("order-1", "order.paid", "{}")])
+}
+
+/// All types of a prefix were asked for with a page of half the address space, and room for it was reserved at once:
+/// every read and subscription with a type prefix panicked.
+#[tokio::test]
+async fn types_are_found_by_their_prefix() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(dir.path(), EngineOptions::default()).unwrap();
+    let tenant = tenant(&engine).await;
+    tenant.append(paid()).await.unwrap();
+    let filter = Filter {
+        event_type_prefix: "order.".into(),
+        ..Filter::default()
+    };
+    let request = ReadRequest {
+        filter,
+        ..ReadRequest::default()
+    };
+    let events = tenant.read(request).unwrap().next().await.unwrap();
+    assert_eq!(events.unwrap().len(), 1);
+}
