@@ -1,6 +1,9 @@
 //! Failures that random tests found once, each told as a story.
 
-use annals::{Batch, Engine, EngineOptions, Filter, NewEvent, ReadRequest, Tenant, TenantId};
+use annals::{
+    AppendError, Batch, Engine, EngineOptions, Filter, NewEvent, Query, QueryItem, ReadRequest,
+    Tenant, TenantId,
+};
 
 async fn tenant(engine: &Engine) -> Tenant {
     engine.tenant(&TenantId::default()).await.unwrap()
@@ -28,4 +31,28 @@ async fn types_are_found_by_their_prefix() {
     };
     let events = tenant.read(request).unwrap().next().await.unwrap();
     assert_eq!(events.unwrap().len(), 1);
+}
+
+/// The position behind `after` was computed before `after` was compared with the head: the largest number overflowed,
+/// and the caller's task panicked.
+#[tokio::test]
+async fn a_guard_after_the_largest_position_is_beyond_the_head() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(dir.path(), EngineOptions::default()).unwrap();
+    let query = Query {
+        items: vec![QueryItem {
+            event_types: vec!["order.paid".into()],
+            tags: Vec::new(),
+        }],
+    };
+    let refused = tenant(&engine)
+        .await
+        .append(paid().unless(query, u64::MAX))
+        .await;
+    let expected = AppendError::BeyondHead {
+        field: "guards[0].no_match.after".to_owned(),
+        position: u64::MAX,
+        head: 0,
+    };
+    assert_eq!(refused, Err(expected));
 }
