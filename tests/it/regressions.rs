@@ -1,5 +1,7 @@
 //! Failures that random tests found once, each told as a story.
 
+use std::fs;
+
 use annals::{
     AppendError, Batch, Engine, EngineOptions, Filter, NewEvent, Query, QueryItem, ReadRequest,
     Tenant, TenantId,
@@ -55,4 +57,21 @@ async fn a_guard_after_the_largest_position_is_beyond_the_head() {
         head: 0,
     };
     assert_eq!(refused, Err(expected));
+}
+
+/// Only files with events were counted: a new log stood in a file, and in none according to its statistics. The same
+/// log had one file more after it was opened again, and a few bytes less.
+#[tokio::test]
+async fn statistics_count_the_files_of_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bytes = 0;
+    for _ in 0..3 {
+        let engine = Engine::open(dir.path(), EngineOptions::default()).unwrap();
+        let stats = tenant(&engine).await.stats();
+        let files = fs::read_dir(dir.path().join("tenants/default/log")).unwrap();
+        assert_eq!(stats.log_files, files.count() as u64);
+        assert!(stats.log_bytes >= bytes);
+        tenant(&engine).await.append(paid()).await.unwrap();
+        bytes = tenant(&engine).await.stats().log_bytes;
+    }
 }

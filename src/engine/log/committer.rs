@@ -225,6 +225,7 @@ fn publish<'a>(
 
 fn keep_recent(log: &Arc<Log>, chunks: Vec<Chunk>) {
     for chunk in chunks {
+        log.table.enter(&chunk.file);
         let log_offset = chunk.file.log_offset(chunk.start);
         log.log_bytes
             .store(log_offset + chunk.bytes.len() as u64, Ordering::Relaxed);

@@ -156,6 +156,8 @@ impl Log {
         info!(tenant = %log.tenant, head = next - 1, took = ?log.recovery.took, "log opened");
         log.head = Head::new(next - 1);
         *log.sequencer.get_mut() = Sequencer::new(next, log.cursors.lock().clone());
+        log.table.enter(recovered.writer.current());
+        log.log_bytes = AtomicU64::new(recovered.writer.end());
         *log.writer.get_mut() = Some(recovered.writer);
         log.check_space();
         Ok(Arc::new(log))
@@ -170,6 +172,7 @@ impl Log {
         shared: &Shared,
     ) -> Arc<Self> {
         let mut log = Self::empty(tenant, log_id, place, shared);
+        log.table.enter(writer.current());
         *log.writer.get_mut() = Some(writer);
         log.check_space();
         Arc::new(log)

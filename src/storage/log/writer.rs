@@ -175,6 +175,16 @@ impl LogWriter {
         self.append([FrameDraft::mark()].iter(), next_position, now)
     }
 
+    /// The file that is written to.
+    pub(crate) fn current(&self) -> &Arc<LogFile> {
+        &self.current
+    }
+
+    /// The log offset behind the last frame.
+    pub(crate) fn end(&self) -> u64 {
+        self.current.log_offset(self.end)
+    }
+
     fn flush(&mut self, buffer: Vec<u8>, attempted: usize) -> Result<Option<Chunk>, WriteFailed> {
         if buffer.is_empty() {
             return Ok(None);
