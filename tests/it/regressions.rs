@@ -1,10 +1,16 @@
 //! Failures that random tests found once, each told as a story.
 
-use std::fs;
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
 
 use annals::{
     AppendError, Batch, Engine, EngineOptions, Filter, NewEvent, Query, QueryItem, ReadRequest,
-    Tenant, TenantId,
+    Tenant, TenantId, Timestamp, storage::disk::RealDisk, types::time::Clock,
 };
 
 async fn tenant(engine: &Engine) -> Tenant {
@@ -74,4 +80,32 @@ async fn statistics_count_the_files_of_the_log() {
         tenant(&engine).await.append(paid()).await.unwrap();
         bytes = tenant(&engine).await.stats().log_bytes;
     }
+}
+
+struct SetClock(AtomicI64);
+
+impl Clock for SetClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(self.0.load(Ordering::Relaxed)).unwrap()
+    }
+}
+
+/// The frame that states what is durable had the time that it was written at. A clock that ran ahead while nothing was
+/// appended, and was put right before a restart, was then said to be behind the last event: appends were refused.
+#[tokio::test]
+async fn a_clock_that_was_ahead_between_appends_is_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let now = 1_767_225_600_000_000;
+    let clock = Arc::new(SetClock(AtomicI64::new(now)));
+    let open = || {
+        let (disk, clock) = (Arc::new(RealDisk), Arc::clone(&clock));
+        Engine::open_with(disk, clock, dir.path(), EngineOptions::default()).unwrap()
+    };
+    let engine = open();
+    tenant(&engine).await.append(paid()).await.unwrap();
+    clock.0.store(now + 3_600_000_000, Ordering::Relaxed);
+    drop(engine);
+    clock.0.store(now + 1_000, Ordering::Relaxed);
+    let appended = tenant(&open()).await.append(paid()).await.unwrap();
+    assert_eq!(appended.recorded_at.as_micros(), now + 1_000);
 }

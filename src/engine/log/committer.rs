@@ -124,7 +124,7 @@ fn take_group(sequencer: &mut MutexGuard<'_, Sequencer>) -> Vec<Queued> {
 }
 
 fn mark(log: &Arc<Log>, writer: &mut LogWriter, next: u64) -> Result<(), ()> {
-    match writer.mark(next, log.clock.now()) {
+    match writer.mark(next) {
         Ok(chunks) => {
             keep_recent(log, chunks);
             Ok(())

@@ -166,13 +166,11 @@ impl LogWriter {
         Ok(chunks)
     }
 
-    /// States that everything written is durable.
-    pub(crate) fn mark(
-        &mut self,
-        next_position: Position,
-        now: Timestamp,
-    ) -> Result<Vec<Chunk>, WriteFailed> {
-        self.append([FrameDraft::mark()].iter(), next_position, now)
+    /// States that everything written is durable. It records nothing, so it has no time: when a log is opened, the
+    /// clock is compared with the times of its frames.
+    pub(crate) fn mark(&mut self, next_position: Position) -> Result<Vec<Chunk>, WriteFailed> {
+        let mark = FrameDraft::mark();
+        self.append([mark].iter(), next_position, Timestamp::default())
     }
 
     /// The file that is written to.
