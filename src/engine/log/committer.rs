@@ -124,9 +124,7 @@ fn take_group(sequencer: &mut MutexGuard<'_, Sequencer>) -> Vec<Queued> {
 }
 
 fn mark(log: &Arc<Log>, writer: &mut LogWriter, next: u64) -> Result<(), ()> {
-    // No event is recorded now: the clock is not asked.
-    let last = Timestamp::from_micros(log.recorded_at.load(Ordering::Relaxed));
-    match writer.mark(next, last.unwrap_or_default()) {
+    match writer.mark(next) {
         Ok(chunks) => {
             keep_recent(log, chunks);
             Ok(())
@@ -227,6 +225,7 @@ fn publish<'a>(
 
 fn keep_recent(log: &Arc<Log>, chunks: Vec<Chunk>) {
     for chunk in chunks {
+        log.table.enter(&chunk.file);
         let log_offset = chunk.file.log_offset(chunk.start);
         log.log_bytes
             .store(log_offset + chunk.bytes.len() as u64, Ordering::Relaxed);

@@ -101,7 +101,6 @@ pub(crate) struct Log {
     pub(crate) tenant: TenantId,
     pub(crate) log_id: LogId,
     pub(crate) recovery: RecoveryReport,
-    place: LogPlace,
     limits: Arc<Limits>,
     clock: Arc<dyn Clock>,
     head: Head,
@@ -163,6 +162,8 @@ impl Log {
         info!(tenant = %log.tenant, head = next - 1, took = ?log.recovery.took, "log opened");
         log.head = Head::new(next - 1);
         *log.sequencer.get_mut() = Sequencer::new(next, log.cursors.lock().clone());
+        log.table.enter(recovered.writer.current());
+        log.log_bytes = AtomicU64::new(recovered.writer.end());
         *log.writer.get_mut() = Some(recovered.writer);
         log.check_space();
         Ok(Arc::new(log))
@@ -177,6 +178,7 @@ impl Log {
         shared: &Shared,
     ) -> Arc<Self> {
         let mut log = Self::empty(tenant, log_id, place, shared);
+        log.table.enter(writer.current());
         *log.writer.get_mut() = Some(writer);
         log.check_space();
         Arc::new(log)
@@ -187,7 +189,6 @@ impl Log {
             tenant,
             log_id,
             recovery: RecoveryReport::default(),
-            place,
             limits: Arc::clone(&shared.limits),
             clock: Arc::clone(&shared.clock),
             head: Head::new(0),

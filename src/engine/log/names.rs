@@ -151,7 +151,7 @@ impl NameIndex {
         head: Position,
     ) -> Vec<NameRows> {
         // A heap of the smallest ones so far, the largest of them on top.
-        let mut smallest = std::collections::BinaryHeap::with_capacity(limit + 1);
+        let mut smallest = std::collections::BinaryHeap::new();
         for chain in &self.map {
             let mut next = Some(chain.value());
             while let Some(entry) = next {

@@ -81,6 +81,11 @@ impl RowTable {
         }
     }
 
+    /// Adds a file, of which there may be no rows yet.
+    pub(crate) fn enter(&self, file: &Arc<LogFile>) {
+        self.file_rows(file);
+    }
+
     fn file_rows(&self, file: &Arc<LogFile>) -> Arc<FileRows> {
         if let Some(last) = self.files.read().last()
             && Arc::ptr_eq(&last.file, file)
@@ -123,7 +128,7 @@ impl RowTable {
         0
     }
 
-    /// Number of files that hold rows.
+    /// Number of files.
     pub(crate) fn files(&self) -> u64 {
         self.files.read().len() as u64
     }

@@ -12,7 +12,7 @@
 //! | 20 | 4 | key id: 0, not encrypted |
 //! | 24 | 8 | durable offset: the log offset that everything before was known durable at |
 //! | 32 | 8 | first position: of the first event; without events, of the next one |
-//! | 40 | 8 | recorded at, µs since 1970 |
+//! | 40 | 8 | recorded at, µs since 1970; 0 in a mark |
 //! | 48 | 4 | number of rows |
 //! | 52 | 4 | number of cursor records |
 //! | 56 | 4 | bytes of the rows |

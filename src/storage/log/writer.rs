@@ -171,13 +171,21 @@ impl LogWriter {
         Ok(chunks)
     }
 
-    /// States that everything written is durable; `recorded_at` is the time of the last group.
-    pub(crate) fn mark(
-        &mut self,
-        next_position: Position,
-        recorded_at: Timestamp,
-    ) -> Result<Vec<Chunk>, WriteFailed> {
-        self.append([FrameDraft::mark()].iter(), next_position, recorded_at)
+    /// States that everything written is durable. It records nothing, so it has no time: when a log is opened, the
+    /// clock is compared with the times of its frames.
+    pub(crate) fn mark(&mut self, next_position: Position) -> Result<Vec<Chunk>, WriteFailed> {
+        let mark = FrameDraft::mark();
+        self.append([mark].iter(), next_position, Timestamp::default())
+    }
+
+    /// The file that is written to.
+    pub(crate) fn current(&self) -> &Arc<LogFile> {
+        &self.current
+    }
+
+    /// The log offset behind the last frame.
+    pub(crate) fn end(&self) -> u64 {
+        self.current.log_offset(self.end)
     }
 
     fn flush(&mut self, buffer: Vec<u8>, attempted: usize) -> Result<Option<Chunk>, WriteFailed> {

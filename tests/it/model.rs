@@ -1,0 +1,91 @@
+//! Random sequences of operations on a tenant, every answer compared with that of a plain in-memory model.
+//!
+//! - [`plan`]: what a sequence consists of, and how it is made up.
+//! - [`names`]: the few names and texts that events are made of, so that they meet.
+//! - [`plain`]: the model: a list of events, and scans of it.
+//! - [`reads`]: what the model says to every kind of read.
+//! - [`run`]: does a sequence to both and compares.
+//! - [`pick`]: turns plans, which hold small numbers, into requests that fit what is there.
+//!
+//! A sequence that fails is made smaller and its seed kept in `tests/it/model.proptest-regressions`, which is run first
+//! next time. `PROPTEST_CASES` sets how many sequences each test runs.
+
+mod names;
+mod pick;
+mod plain;
+mod plan;
+mod reads;
+mod run;
+
+use std::{env, sync::Arc};
+
+use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
+use tokio::runtime;
+
+use annals::{storage::disk::RealDisk, types::hash::KeyHasher};
+
+use self::run::Setup;
+
+/// Runs random sequences against an engine of this kind.
+fn check(cases: u32, setup: Setup) {
+    let cases = env::var("PROPTEST_CASES").map_or(cases, |cases| {
+        cases.parse().expect("PROPTEST_CASES is a number")
+    });
+    let config = Config {
+        cases,
+        max_shrink_iters: 4_000,
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(
+            "tests/it/model.proptest-regressions",
+        ))),
+        ..Config::default()
+    };
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let ran = TestRunner::new(config).run(&plan::sequences(), |sequence| {
+        runtime.block_on(run::run(&sequence, &setup));
+        Ok(())
+    });
+    if let Err(failed) = ran {
+        panic!("{failed}");
+    }
+}
+
+#[test]
+fn every_answer_is_the_models() {
+    check(1_500, Setup::default());
+}
+
+#[test]
+fn every_answer_is_the_models_on_a_disk_that_syncs() {
+    check(
+        100,
+        Setup {
+            disk: Arc::new(RealDisk),
+            ..Setup::default()
+        },
+    );
+}
+
+#[test]
+fn every_answer_is_the_models_though_hashes_have_8_bits() {
+    check(
+        750,
+        Setup {
+            hasher: KeyHasher::with_bits(8),
+            ..Setup::default()
+        },
+    );
+}
+
+#[test]
+fn every_answer_is_the_models_though_all_is_read_from_disk() {
+    check(
+        750,
+        Setup {
+            recent_bytes_max: 0,
+            ..Setup::default()
+        },
+    );
+}
