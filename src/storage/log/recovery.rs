@@ -250,7 +250,7 @@ fn recover_sealed(
 
 fn recover_last(
     place: LogPlace,
-    manifest: Manifest,
+    mut manifest: Manifest,
     file: &Arc<LogFile>,
     mut chain: Chain,
     see: &mut dyn FnMut(&SeenFrame<'_>) -> Result<(), Damage>,
@@ -275,6 +275,13 @@ fn recover_last(
     bytes.truncate(end);
     let (fresh, state) = copy(&place, file, &mut bytes, &chain)
         .map_err(|error| io_error(&file.path, "copying", error))?;
+    // A crash may have come before the manifest named it.
+    if manifest.newest_file != fresh.header.base_offset {
+        manifest.newest_file = fresh.header.base_offset;
+        manifest
+            .write(&*place.disk, &place.dir)
+            .map_err(|error| io_error(&place.dir, "writing the manifest in", error))?;
+    }
     // Frames are seen as they stand in the copy, the one that will be read.
     let mut at = HEADER_BYTES;
     while at < end {
