@@ -203,6 +203,11 @@ fn open_file(
     if header.base_offset != base_offset {
         return Err(damaged(0, "its name is not the one it was given".to_owned()).into());
     }
+    let file_bytes = opened.len().map_err(|e| io_error(&path, "opening", e))?;
+    if file_bytes < header.file_bytes {
+        let what = format!("it ends here, it was made with {} bytes", header.file_bytes);
+        return Err(damaged(file_bytes, what).into());
+    }
     Ok(LogFile {
         file: opened,
         path,
@@ -339,7 +344,7 @@ fn copy(
     bytes: &mut Vec<u8>,
     chain: &Chain,
 ) -> io::Result<(Arc<LogFile>, WriterState)> {
-    let header = FileHeader {
+    let mut header = FileHeader {
         salt: random_salt(),
         ..old.header
     };
@@ -362,6 +367,7 @@ fn copy(
 
     let frames_bytes = bytes.len() - HEADER_BYTES;
     let capacity = place.capacity(None, frames_bytes).max(old.file.len()?);
+    header.file_bytes = capacity;
     let path = place.log_dir.join("recovered.new");
     let file = place.disk.create(&path)?;
     file.write_all_at(&bytes[HEADER_BYTES..], HEADER_BYTES as u64)?;
