@@ -161,7 +161,7 @@ fn an_older_copy_of_a_file_is_told_once_another_follows() {
             told += 1;
         }
     }
-    assert!(told > 4, "{told}");
+    assert!(told > 2, "{told}");
 }
 
 #[test]

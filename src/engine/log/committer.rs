@@ -126,6 +126,7 @@ fn take_group(sequencer: &mut MutexGuard<'_, Sequencer>) -> Vec<Queued> {
 fn mark(log: &Arc<Log>, writer: &mut LogWriter, next: u64) -> Result<(), ()> {
     match writer.mark(next) {
         Ok(chunks) => {
+            enter_files(log, &chunks);
             keep_recent(log, chunks);
             Ok(())
         }
@@ -188,6 +189,7 @@ fn publish<'a>(
     chunks: Vec<Chunk>,
     recorded_at: Timestamp,
 ) {
+    enter_files(log, &chunks);
     let mut chunk_index = 0;
     let mut start = chunks[0].start;
     let mut events = 0;
@@ -223,9 +225,15 @@ fn publish<'a>(
     log.waiters.wake(batches.flat_map(|batch| &batch.events));
 }
 
-fn keep_recent(log: &Arc<Log>, chunks: Vec<Chunk>) {
+/// Enters the files that a group came to, in order, whether or not they hold rows.
+fn enter_files(log: &Arc<Log>, chunks: &[Chunk]) {
     for chunk in chunks {
         log.table.enter(&chunk.file);
+    }
+}
+
+fn keep_recent(log: &Arc<Log>, chunks: Vec<Chunk>) {
+    for chunk in chunks {
         let log_offset = chunk.file.log_offset(chunk.start);
         log.log_bytes
             .store(log_offset + chunk.bytes.len() as u64, Ordering::Relaxed);

@@ -233,9 +233,12 @@ impl Log {
         rows: &[RowNumber],
         bytes_max: u64,
     ) -> Result<(Vec<Event>, usize), ReadError> {
-        let Some((file, mut located, count)) = self.locate(rows, bytes_max) else {
-            return Ok((Vec::new(), rows.len()));
-        };
+        if rows.is_empty() {
+            return Ok((Vec::new(), 0));
+        }
+        let (file, mut located, count) = self
+            .locate(rows, bytes_max)
+            .expect("every event up to the head has its place in the table");
         let descending = rows.len() > 1 && rows[0] > rows[1];
         if descending {
             located.reverse();

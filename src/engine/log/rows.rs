@@ -87,17 +87,22 @@ impl RowTable {
     }
 
     fn file_rows(&self, file: &Arc<LogFile>) -> Arc<FileRows> {
-        if let Some(last) = self.files.read().last()
-            && Arc::ptr_eq(&last.file, file)
-        {
-            return Arc::clone(last);
-        }
-        let rows = Arc::new(FileRows {
-            file: Arc::clone(file),
-            rows: RwLock::default(),
-        });
-        self.files.write().push(Arc::clone(&rows));
-        rows
+        // Nearly always it is the newest.
+        let found = self
+            .files
+            .read()
+            .iter()
+            .rev()
+            .find(|rows| Arc::ptr_eq(&rows.file, file))
+            .cloned();
+        found.unwrap_or_else(|| {
+            let rows = Arc::new(FileRows {
+                file: Arc::clone(file),
+                rows: RwLock::default(),
+            });
+            self.files.write().push(Arc::clone(&rows));
+            rows
+        })
     }
 
     /// The file that an event stands in.

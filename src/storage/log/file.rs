@@ -11,8 +11,9 @@
 //! | 40 | 8 | salt, random: what was in the file before can never be taken for its frames |
 //! | 48 | 8 | first position |
 //! | 56 | 8 | log offset of the first frame |
-//! | 64 | 4 | CRC of the last frame of the file before; 0 in the first |
-//! | 68 | | zeros up to 4,096 |
+//! | 64 | 8 | bytes of the file when it was made: a shorter one was cut |
+//! | 72 | 4 | CRC of the last frame of the file before; 0 in the first |
+//! | 76 | | zeros up to 4,096 |
 //!
 //! The header has a block of its own, so that writing frames never rewrites it. A file is written with zeros and synced
 //! before its header is, and its header is synced before the file gets its name.
@@ -33,7 +34,8 @@ const LOG_ID_AT: usize = 24;
 const SALT_AT: usize = LOG_ID_AT + 16;
 const FIRST_POSITION_AT: usize = SALT_AT + 8;
 const BASE_OFFSET_AT: usize = FIRST_POSITION_AT + 8;
-const PREVIOUS_CRC_AT: usize = BASE_OFFSET_AT + 8;
+const FILE_BYTES_AT: usize = BASE_OFFSET_AT + 8;
+const PREVIOUS_CRC_AT: usize = FILE_BYTES_AT + 8;
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +48,8 @@ pub struct FileHeader {
     pub first_position: Position,
     /// The log offset of its first frame.
     pub base_offset: u64,
+    /// The length that it was given when it was made.
+    pub file_bytes: u64,
     /// The checksum of the frame before its first one.
     pub previous_crc: u32,
 }
@@ -60,6 +64,7 @@ impl FileHeader {
         put_u64(&mut block, SALT_AT, self.salt);
         put_u64(&mut block, FIRST_POSITION_AT, self.first_position);
         put_u64(&mut block, BASE_OFFSET_AT, self.base_offset);
+        put_u64(&mut block, FILE_BYTES_AT, self.file_bytes);
         put_u32(&mut block, PREVIOUS_CRC_AT, self.previous_crc);
         let sum = crc(&block);
         put_u32(&mut block, CRC_AT, sum);
@@ -88,6 +93,7 @@ impl FileHeader {
             salt: get_u64(block, SALT_AT),
             first_position: get_u64(block, FIRST_POSITION_AT),
             base_offset: get_u64(block, BASE_OFFSET_AT),
+            file_bytes: get_u64(block, FILE_BYTES_AT),
             previous_crc: get_u32(block, PREVIOUS_CRC_AT),
         })
     }
@@ -144,6 +150,7 @@ mod tests {
             salt: 0x0123_4567_89ab_cdef,
             first_position: 42,
             base_offset: 4711,
+            file_bytes: 1 << 20,
             previous_crc: 17,
         }
     }

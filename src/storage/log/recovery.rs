@@ -203,6 +203,11 @@ fn open_file(
     if header.base_offset != base_offset {
         return Err(damaged(0, "its name is not the one it was given".to_owned()).into());
     }
+    let file_bytes = opened.bytes().map_err(|e| io_error(&path, "opening", e))?;
+    if file_bytes < header.file_bytes {
+        let what = format!("it ends here, it was made with {} bytes", header.file_bytes);
+        return Err(damaged(file_bytes, what).into());
+    }
     Ok(LogFile {
         file: opened,
         path,
@@ -250,7 +255,7 @@ fn recover_sealed(
 
 fn recover_last(
     place: LogPlace,
-    manifest: Manifest,
+    mut manifest: Manifest,
     file: &Arc<LogFile>,
     mut chain: Chain,
     see: &mut dyn FnMut(&SeenFrame<'_>) -> Result<(), Damage>,
@@ -275,6 +280,13 @@ fn recover_last(
     bytes.truncate(end);
     let (fresh, state) = copy(&place, file, &mut bytes, &chain)
         .map_err(|error| io_error(&file.path, "copying", error))?;
+    // A crash may have come before the manifest named it.
+    if manifest.newest_file != fresh.header.base_offset {
+        manifest.newest_file = fresh.header.base_offset;
+        manifest
+            .write(&*place.disk, &place.dir)
+            .map_err(|error| io_error(&place.dir, "writing the manifest in", error))?;
+    }
     // Frames are seen as they stand in the copy, the one that will be read.
     let mut at = HEADER_BYTES;
     while at < end {
@@ -332,7 +344,7 @@ fn copy(
     bytes: &mut Vec<u8>,
     chain: &Chain,
 ) -> io::Result<(Arc<LogFile>, WriterState)> {
-    let header = FileHeader {
+    let mut header = FileHeader {
         salt: random_salt(),
         ..old.header
     };
@@ -355,6 +367,7 @@ fn copy(
 
     let frames_bytes = bytes.len() - HEADER_BYTES;
     let capacity = place.capacity(None, frames_bytes).max(old.file.bytes()?);
+    header.file_bytes = capacity;
     let path = place.log_dir.join("recovered.new");
     let file = place.disk.create(&path)?;
     file.write_all_at(&bytes[HEADER_BYTES..], HEADER_BYTES as u64)?;

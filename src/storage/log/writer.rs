@@ -232,6 +232,7 @@ impl LogWriter {
             salt: random_salt(),
             first_position,
             base_offset: self.durable_offset,
+            file_bytes: spare.capacity,
             previous_crc: self.previous_crc,
         };
         self.capacity = spare.capacity;
@@ -270,6 +271,7 @@ pub(crate) fn create(place: LogPlace, log_id: LogId) -> io::Result<LogWriter> {
         salt: random_salt(),
         first_position: 1,
         base_offset: 0,
+        file_bytes: capacity,
         previous_crc: 0,
     };
     let file = publish(&place, spare, header)?;
