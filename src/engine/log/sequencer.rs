@@ -416,9 +416,8 @@ fn judge_entity(log: &Log, index: usize, id: &Text, expect: Expect) -> Result<()
 
 /// The first member of a set after one position and up to another.
 fn first_match(log: &Log, set: &Set, after: Position, through: Position) -> Option<Position> {
-    let page = log
-        .index
-        .page(set, after + 1..=through, Direction::Forward, 1);
+    let range = after.checked_add(1)?..=through;
+    let page = log.index.page(set, range, Direction::Forward, 1);
     page.first().map(|&row| Position::from(row))
 }
 
