@@ -4,6 +4,7 @@
 mod bit_flips;
 mod clock;
 mod crash;
+mod extremes;
 mod failed_group;
 mod faults;
 mod hashes;
