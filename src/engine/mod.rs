@@ -17,7 +17,6 @@ pub mod tenant;
 
 use std::{
     collections::HashMap,
-    io::ErrorKind,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -412,28 +411,30 @@ impl Inner {
 
     /// `None` if there is no such tenant.
     fn open_tenant(&self, id: &TenantId) -> Result<Option<Tenant>, OpenError> {
+        let place = self.place(id);
         let Some(manifest) = self.manifest(id)? else {
-            return Ok(None);
+            let found = writer::file_with_frames(&place)
+                .map_err(|error| OpenError::io("reading log files in", &place.log_dir, &error))?;
+            return match found {
+                Some(file) => Err(OpenError::Damaged(Damage {
+                    path: place.dir.join("manifest"),
+                    offset: 0,
+                    what: format!("it is gone, but {} holds events", file.display()),
+                })),
+                None => Ok(None),
+            };
         };
-        let log = Log::open(id.clone(), self.place(id), manifest, &self.shared)?;
+        let log = Log::open(id.clone(), place, manifest, &self.shared)?;
         Ok(Some(self.with_log(log)))
     }
 
+    /// [`Inner::open_tenant`] was called and found none.
     fn create_tenant(&self, id: &TenantId) -> Result<Tenant, OpenError> {
         let place = self.place(id);
         let dir = place.dir.clone();
         let log_id = LogId::from_bytes(Uuid::new_v4().into_bytes());
-        let writer = writer::create(place.clone(), log_id).map_err(|error| {
-            if error.kind() == ErrorKind::AlreadyExists {
-                let path = dir.join("manifest");
-                return OpenError::Damaged(Damage {
-                    path,
-                    offset: 0,
-                    what: error.to_string(),
-                });
-            }
-            OpenError::io("making the log in", &dir, &error)
-        })?;
+        let writer = writer::create(place.clone(), log_id)
+            .map_err(|error| OpenError::io("making the log in", &dir, &error))?;
         let log = Log::new(id.clone(), log_id, place, writer, &self.shared);
         Ok(self.with_log(log))
     }

@@ -6,6 +6,7 @@ mod bit_flips;
 mod cli;
 mod clock;
 mod crash;
+mod extremes;
 mod failed_group;
 mod faults;
 mod hashes;

@@ -418,9 +418,8 @@ fn judge_entity(log: &Log, index: usize, id: &Text, expect: Expect) -> Result<()
 
 /// The first member of a set after one position and up to another.
 fn first_match(log: &Log, set: &Set, after: Position, through: Position) -> Option<Position> {
-    // A position out of a request may be any number; where it is beyond the head is found out later.
-    let from = after.saturating_add(1);
-    let page = log.index.page(set, from..=through, Direction::Forward, 1);
+    let range = after.checked_add(1)?..=through;
+    let page = log.index.page(set, range, Direction::Forward, 1);
     page.first().map(|&row| Position::from(row))
 }
 

@@ -247,20 +247,28 @@ impl LogWriter {
     }
 }
 
+/// A log file with frames in a tenant's folder. Without a manifest beside it there should be none.
+pub(crate) fn file_with_frames(place: &LogPlace) -> io::Result<Option<PathBuf>> {
+    let names = match place.disk.list(&place.log_dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        names => names?,
+    };
+    for name in names.iter().filter(|name| name.ends_with(".log")) {
+        let path = place.log_dir.join(name);
+        let bytes = place.disk.open(&path)?.read_all()?;
+        if bytes.iter().skip(HEADER_BYTES).any(|&byte| byte != 0) {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}
+
 /// Makes a new log in a tenant's folder; the tenant exists once this returns. What an attempt that did not finish left
-/// in the folder is removed; log files that hold frames are not, they once had a manifest: `AlreadyExists`.
+/// in the folder is removed: the caller has made sure that none of it is a [`file_with_frames`].
 pub(crate) fn create(place: LogPlace, log_id: LogId) -> io::Result<LogWriter> {
     let disk = &place.disk;
     disk.create_dir(&place.log_dir)?;
     let names = disk.list(&place.log_dir)?;
-    for name in names.iter().filter(|name| name.ends_with(".log")) {
-        let bytes = disk.open(&place.log_dir.join(name))?.read_all()?;
-        if bytes.iter().skip(HEADER_BYTES).any(|&byte| byte != 0) {
-            let what =
-                format!("{name} holds events, but the manifest beside it is gone: restore it");
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
-        }
-    }
     for name in names {
         disk.remove(&place.log_dir.join(name))?;
     }
