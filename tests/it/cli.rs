@@ -107,8 +107,8 @@ fn the_permit_log_is_appended_read_and_summed_up() {
         case.last().unwrap()["payload"]["task"]
     );
 
-    let stats = served.run(&["stats", "--json"]).json();
-    let tenant = &stats["tenants"][0];
+    let report = served.run(&["stats", "--json"]).json();
+    let tenant = &report["tenants"][0];
     assert_eq!(
         (&tenant["head"], &tenant["entities"]),
         (&json!(EVENTS), &json!(1434))
