@@ -387,6 +387,17 @@ impl<'ast> Visit<'ast> for Shortcuts {
 }
 
 /// The arrows of a file that neither the map nor the order of the engine's parts has.
+/// The names that `lib.rs` shows at the root, and the module that each comes from.
+fn shown_at_the_root() -> BTreeMap<String, String> {
+    let library = Source::read(&root().join("src/lib.rs"));
+    let paths = library.uses().into_iter();
+    let ends = paths.filter_map(|used| {
+        let path = used.outside()?;
+        Some((path.last()?.clone(), path.first()?.clone()))
+    });
+    ends.collect()
+}
+
 fn arrows(source: &Source) -> Vec<String> {
     let Some((top, allowed)) = ARROWS.iter().find(|(module, _)| *module == source.top()) else {
         return Vec::new();
@@ -396,12 +407,14 @@ fn arrows(source: &Source) -> Vec<String> {
             .iter()
             .position(|part| module.get(1).is_some_and(|name| name == part))
     };
+    let shown = shown_at_the_root();
     let mut found = Vec::new();
     for used in source.uses() {
         let Some(target) = used.inside() else {
             continue;
         };
         let Some(to) = target.first() else { continue };
+        let to = shown.get(to).unwrap_or(to);
         let place = format!("{}:{}", source.name, used.line);
         if to != top && !allowed.contains(&to.as_str()) {
             found.push(format!("{place}: `{top}` uses `{to}`"));
