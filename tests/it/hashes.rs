@@ -210,7 +210,7 @@ fn ids_whose_hashes_collide_are_told_apart() {
         let engine = open(&disk);
         let tenant = default_tenant(&runtime, &engine);
         let append = |ids: &[Uuid]| runtime.block_on(tenant.append(batch(ids)));
-        for _ in 0..120 {
+        for _ in 0..80 {
             let new: Vec<_> = (0..5).map(|_| new_id(&mut rng)).collect();
             let appended = append(&new).unwrap();
             assert!(!appended.duplicate, "a fresh id was taken for another");

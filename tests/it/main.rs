@@ -1,5 +1,9 @@
 //! The integration tests: one binary, so that everything is linked once. A module for each thing that is shown.
 #![cfg(test)]
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "numbers in tests are small"
+)]
 
 mod bad_input;
 mod bit_flips;

@@ -150,8 +150,8 @@ impl Client {
             let number = rng.below(self.sent.len());
             return (self.sent[number].batch.clone(), Some(number));
         }
-        let acknowledged = self.sent.iter().filter(|sent| sent.stands.is_some());
-        if let Some(old) = acknowledged.last().filter(|_| rng.chance(5)) {
+        let mut acknowledged = self.sent.iter().filter(|sent| sent.stands.is_some());
+        if let Some(old) = acknowledged.next_back().filter(|_| rng.chance(5)) {
             return (forged(rng, &old.batch), None);
         }
         let mut batch = Batch::new((0..rng.below(4)).map(|_| event(rng)).collect::<Vec<_>>());
@@ -262,49 +262,13 @@ impl Client {
         assert!(self.head <= tenant.head(), "{context}: the head went back");
         let mut known = 0;
         for sent in &self.sent {
-            known += self.check_sent(sent, &events, &by_id, context);
+            known += check_sent(sent, &events, &by_id, context);
         }
         assert_eq!(known, events.len(), "{context}: events nobody appended");
         for (batch, refusal) in &self.refusals {
             check_refusal(batch, refusal, &events, &by_id, context);
         }
         self.check_cursors(tenant, &by_id, context);
-    }
-
-    /// Returns how many events of a batch stand in the log.
-    fn check_sent(
-        &self,
-        sent: &Sent,
-        events: &[Event],
-        by_id: &HashMap<Uuid, Position>,
-        context: &str,
-    ) -> usize {
-        let ids = sent.batch.events.iter().map(|e| e.event_id.unwrap());
-        let found: Vec<_> = ids.map(|id| by_id.get(&id).copied()).collect();
-        let Some(first) = found[0] else {
-            assert!(
-                found.iter().all(Option::is_none),
-                "{context}: half, {sent:?}"
-            );
-            assert_eq!(sent.stands, None, "{context}: lost");
-            return 0;
-        };
-        assert!(
-            sent.stands.is_some() || sent.may_stand,
-            "{context}: stands, though it was refused: {sent:?}"
-        );
-        for (i, (position, appended)) in found.iter().zip(&sent.batch.events).enumerate() {
-            let expected = first + i as u64;
-            assert_eq!(*position, Some(expected), "{context}: {sent:?}");
-            let event = &events[expected as usize - 1];
-            assert!(same(event, appended), "{context}: {event:?}, {appended:?}");
-            if let Some(told) = &sent.stands {
-                assert_eq!(told.first_position, first, "{context}");
-                assert_eq!(told.versions[i], event.version(), "{context}");
-                assert_eq!(told.recorded_at, event.recorded_at(), "{context}");
-            }
-        }
-        found.len()
     }
 
     fn check_cursors(&self, tenant: &Tenant, by_id: &HashMap<Uuid, Position>, context: &str) {
@@ -409,6 +373,41 @@ fn same(event: &Event, appended: &NewEvent) -> bool {
             .tags_bytes()
             .eq(appended.tags.iter().map(Text::as_bytes))
         && event.occurred_at() == appended.occurred_at
+}
+
+/// Returns how many events of a batch stand in the log.
+fn check_sent(
+    sent: &Sent,
+    events: &[Event],
+    by_id: &HashMap<Uuid, Position>,
+    context: &str,
+) -> usize {
+    let ids = sent.batch.events.iter().map(|e| e.event_id.unwrap());
+    let found: Vec<_> = ids.map(|id| by_id.get(&id).copied()).collect();
+    let Some(first) = found[0] else {
+        assert!(
+            found.iter().all(Option::is_none),
+            "{context}: half, {sent:?}"
+        );
+        assert_eq!(sent.stands, None, "{context}: lost");
+        return 0;
+    };
+    assert!(
+        sent.stands.is_some() || sent.may_stand,
+        "{context}: stands, though it was refused: {sent:?}"
+    );
+    for (i, (position, appended)) in found.iter().zip(&sent.batch.events).enumerate() {
+        let expected = first + i as u64;
+        assert_eq!(*position, Some(expected), "{context}: {sent:?}");
+        let event = &events[expected as usize - 1];
+        assert!(same(event, appended), "{context}: {event:?}, {appended:?}");
+        if let Some(told) = &sent.stands {
+            assert_eq!(told.first_position, first, "{context}");
+            assert_eq!(told.versions[i], event.version(), "{context}");
+            assert_eq!(told.recorded_at, event.recorded_at(), "{context}");
+        }
+    }
+    found.len()
 }
 
 /// Asserts that what a refusal says is so.
