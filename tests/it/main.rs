@@ -5,6 +5,7 @@ mod bad_input;
 mod bit_flips;
 mod cli;
 mod clock;
+mod concurrency;
 mod crash;
 mod extremes;
 mod failed_group;
