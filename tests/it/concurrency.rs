@@ -2,6 +2,7 @@
 //!
 //! Tasks run on several threads and in an order that differs from run to run; what is asserted holds in each.
 
+mod queue;
 mod tenants;
 
 use std::path::Path;
