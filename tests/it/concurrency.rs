@@ -3,6 +3,9 @@
 //! Tasks run on several threads and in an order that differs from run to run; what is asserted holds in each.
 
 mod queue;
+mod races;
+mod streams;
+mod subscribers;
 mod tenants;
 
 use std::path::Path;
