@@ -10,6 +10,7 @@ mod crash;
 mod extremes;
 mod failed_group;
 mod faults;
+mod fixtures;
 mod hashes;
 mod missing_files;
 mod model;
