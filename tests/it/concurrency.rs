@@ -38,10 +38,10 @@ async fn read(tenant: &Tenant, request: ReadRequest) -> Vec<Event> {
 }
 
 /// Numbers that look random, the same in every run.
-struct Numbers(u64);
+pub(crate) struct Numbers(pub(crate) u64);
 
 impl Numbers {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         // xorshift64, Marsaglia 2003.
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

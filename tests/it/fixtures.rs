@@ -5,7 +5,7 @@
 //! this format was released; later ones get a folder of their own.
 
 mod events;
-mod folder;
+pub(crate) mod folder;
 
 use std::{env, fs, path::Path};
 

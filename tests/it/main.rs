@@ -11,6 +11,7 @@ mod extremes;
 mod failed_group;
 mod faults;
 mod fixtures;
+mod fuzz;
 mod hashes;
 mod missing_files;
 mod model;
