@@ -26,6 +26,7 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::{
+    spawn,
     sync::{OnceCell, Semaphore},
     task::spawn_blocking,
 };
@@ -222,6 +223,13 @@ impl TenantError {
     }
 }
 
+/// Where a tenant comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Found,
+    Made,
+}
+
 /// Whether a tenant is made if it is not there.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Missing {
@@ -303,38 +311,33 @@ impl Engine {
 
     /// A tenant that exists; opened if it is not.
     pub async fn tenant(&self, id: &TenantId) -> Result<Tenant, TenantError> {
-        self.get(id, Missing::Refuse).await
+        Ok(self.get(id, Missing::Refuse).await?.0)
     }
 
     /// A tenant to append to; made if it is not there and the options say so.
     pub async fn tenant_for_append(&self, id: &TenantId) -> Result<Tenant, TenantError> {
-        let create = self.inner.options.auto_create_tenants;
-        self.get(
-            id,
-            if create {
-                Missing::Create
-            } else {
-                Missing::Refuse
-            },
-        )
-        .await
+        let missing = if self.inner.options.auto_create_tenants {
+            Missing::Create
+        } else {
+            Missing::Refuse
+        };
+        Ok(self.get(id, missing).await?.0)
     }
 
     /// Makes a tenant.
     pub async fn create_tenant(&self, id: &TenantId) -> Result<Tenant, TenantError> {
-        match self.tenant(id).await {
-            Ok(_) => Err(TenantError::AlreadyExists(id.clone())),
-            Err(TenantError::NoSuchTenant(_)) => self.get(id, Missing::Create).await,
-            Err(e) => Err(e),
+        match self.get(id, Missing::Create).await? {
+            (tenant, Origin::Made) => Ok(tenant),
+            (_, Origin::Found) => Err(TenantError::AlreadyExists(id.clone())),
         }
     }
 
-    async fn get(&self, id: &TenantId, missing: Missing) -> Result<Tenant, TenantError> {
+    async fn get(&self, id: &TenantId, missing: Missing) -> Result<(Tenant, Origin), TenantError> {
         let inner = &self.inner;
         let cell = {
             let mut open = inner.open.lock();
             if let Some(tenant) = open.get(id).and_then(|cell| cell.get()) {
-                return Ok(tenant.clone());
+                return Ok((tenant.clone(), Origin::Found));
             }
             if inner.closing.load(Ordering::SeqCst) {
                 return Err(TenantError::ShuttingDown);
@@ -345,33 +348,14 @@ impl Engine {
             }
             Arc::clone(open.entry(id.clone()).or_default())
         };
-        let opening = cell.get_or_try_init(|| async {
-            let (inner, id) = (Arc::clone(inner), id.clone());
-            spawn_blocking(move || match inner.open_tenant(&id)? {
-                Some(tenant) => Ok(tenant),
-                None if missing == Missing::Create => Ok(inner.create_tenant(&id)?),
-                None => Err(TenantError::NoSuchTenant(id)),
-            })
-            .await
-            .expect("opening a tenant does not panic")
-        });
-        let tenant = opening.await.cloned();
-        match &tenant {
-            // Closing may have looked for open tenants before this one was.
-            Ok(tenant) if inner.closing.load(Ordering::SeqCst) => {
-                tenant.log.close();
-                return Err(TenantError::ShuttingDown);
-            }
-            Ok(_) => {}
-            Err(_) => {
-                // A name that was only asked for takes no room; but somebody else may be making the tenant.
-                let mut open = inner.open.lock();
-                if Arc::strong_count(&cell) == 2 {
-                    open.remove(id);
-                }
-            }
+        // On a task of its own: were it dropped with its caller, the next one would open the log a second time while a
+        // thread is still at it.
+        let opening = spawn(open(Arc::clone(inner), id.clone(), cell, missing));
+        match opening.await {
+            Ok(opened) => opened,
+            Err(e) if e.is_cancelled() => Err(TenantError::ShuttingDown),
+            Err(e) => std::panic::resume_unwind(e.into_panic()),
         }
-        tenant
     }
 
     /// Refuses appends from now on; what is queued is still written and answered.
@@ -384,6 +368,50 @@ impl Engine {
     /// Refuses appends, answers those in flight, and closes the logs cleanly. Waits for the disk. Reads go on.
     pub fn close(&self) {
         self.inner.close();
+    }
+}
+
+/// Opens a tenant, or waits for whoever does.
+async fn open(
+    inner: Arc<Inner>,
+    id: TenantId,
+    cell: Arc<OnceCell<Tenant>>,
+    missing: Missing,
+) -> Result<(Tenant, Origin), TenantError> {
+    let mut origin = Origin::Found;
+    let opened = cell
+        .get_or_try_init(|| async {
+            let (inner, id) = (Arc::clone(&inner), id.clone());
+            let work = move || match inner.open_tenant(&id)? {
+                Some(tenant) => Ok((tenant, Origin::Found)),
+                None if missing == Missing::Create => Ok((inner.create_tenant(&id)?, Origin::Made)),
+                None => Err(TenantError::NoSuchTenant(id)),
+            };
+            let opening = spawn_blocking(work).await;
+            let (tenant, its_origin) = opening.expect("opening a tenant does not panic")?;
+            origin = its_origin;
+            Ok(tenant)
+        })
+        .await
+        .cloned();
+    match opened {
+        // Closing may have looked for open tenants before this one was.
+        Ok(tenant) if inner.closing.load(Ordering::SeqCst) => {
+            tenant.log.close();
+            Err(TenantError::ShuttingDown)
+        }
+        Ok(tenant) => Ok((tenant, origin)),
+        Err(error) => {
+            // A name that was only asked for takes no room; but somebody else may be making the tenant.
+            let mut open = inner.open.lock();
+            drop(cell);
+            let unused =
+                |cell: &Arc<OnceCell<_>>| Arc::strong_count(cell) == 1 && cell.get().is_none();
+            if open.get(&id).is_some_and(unused) {
+                open.remove(&id);
+            }
+            Err(error)
+        }
     }
 }
 

@@ -146,7 +146,7 @@ impl Tenant {
         let (sender, receiver) = oneshot::channel();
         let waiting = Waiting {
             reply: Reply::Once(sender),
-            _room: Some(room),
+            room: Some(room),
         };
         self.submit(batch, waiting);
         receiver.await.unwrap_or_else(|_| {
@@ -464,13 +464,13 @@ impl StreamAppender {
                 .ok(),
         };
         let reply = Reply::Stream(request_id, self.answers.clone());
-        self.tenant.submit(batch, Waiting { reply, _room: room });
+        self.tenant.submit(batch, Waiting { reply, room });
     }
 
     /// Answers, in its turn, a request that is no batch.
     pub fn refuse(&mut self, request_id: u64, error: AppendError) {
         let reply = Reply::Stream(request_id, self.answers.clone());
-        let waiting = Waiting { reply, _room: None };
+        let waiting = Waiting { reply, room: None };
         sequencer::answer_in_order(&self.tenant.log, Err(error), waiting);
     }
 }

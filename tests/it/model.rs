@@ -26,8 +26,8 @@ use annals::{storage::disk::RealDisk, types::hash::KeyHasher};
 
 use self::run::Setup;
 
-/// Runs random sequences against an engine of this kind.
-fn check(cases: u32, setup: Setup) {
+/// Runs random sequences against engines of a kind.
+fn check(cases: u32, setup: &Setup) {
     let cases = env::var("PROPTEST_CASES").map_or(cases, |cases| {
         cases.parse().expect("PROPTEST_CASES is a number")
     });
@@ -44,7 +44,7 @@ fn check(cases: u32, setup: Setup) {
         .build()
         .unwrap();
     let ran = TestRunner::new(config).run(&plan::sequences(), |sequence| {
-        runtime.block_on(run::run(&sequence, &setup));
+        runtime.block_on(run::run(&sequence, setup));
         Ok(())
     });
     if let Err(failed) = ran {
@@ -54,14 +54,14 @@ fn check(cases: u32, setup: Setup) {
 
 #[test]
 fn every_answer_is_the_models() {
-    check(1_500, Setup::default());
+    check(1_500, &Setup::default());
 }
 
 #[test]
 fn every_answer_is_the_models_on_a_disk_that_syncs() {
     check(
         100,
-        Setup {
+        &Setup {
             disk: Arc::new(RealDisk),
             ..Setup::default()
         },
@@ -72,7 +72,7 @@ fn every_answer_is_the_models_on_a_disk_that_syncs() {
 fn every_answer_is_the_models_though_hashes_have_8_bits() {
     check(
         750,
-        Setup {
+        &Setup {
             hasher: KeyHasher::with_bits(8),
             ..Setup::default()
         },
@@ -83,7 +83,7 @@ fn every_answer_is_the_models_though_hashes_have_8_bits() {
 fn every_answer_is_the_models_though_all_is_read_from_disk() {
     check(
         750,
-        Setup {
+        &Setup {
             recent_bytes_max: 0,
             ..Setup::default()
         },

@@ -1,13 +1,49 @@
-//! Real files that are never synced: for tests that do not crash and would spend their time waiting for the disk.
+//! Real files that are never synced: for tests that do not crash and would spend their time waiting for the disk. Syncs
+//! can be held up, to look at what is written and not durable.
 
-use std::{io, path::Path, sync::Arc};
+use std::{
+    io,
+    path::Path,
+    sync::{Arc, Condvar, Mutex},
+};
 
 use annals::storage::disk::{Disk, DiskFile, RealDisk};
 
 /// The file system of the machine, without its syncs.
-pub(crate) struct UnsyncedDisk;
+#[derive(Default)]
+pub(crate) struct UnsyncedDisk {
+    gate: Arc<Gate>,
+}
 
-struct UnsyncedFile(Arc<dyn DiskFile>);
+/// Whether syncs have to wait.
+#[derive(Default)]
+struct Gate {
+    held: Mutex<bool>,
+    released: Condvar,
+}
+
+impl UnsyncedDisk {
+    /// From now on syncs of files wait.
+    pub(crate) fn hold(&self) {
+        *self.gate.held.lock().unwrap() = true;
+    }
+
+    /// Syncs of files return.
+    pub(crate) fn release(&self) {
+        *self.gate.held.lock().unwrap() = false;
+        self.gate.released.notify_all();
+    }
+
+    fn file(&self, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
+        let gate = Arc::clone(&self.gate);
+        Arc::new(UnsyncedFile { file, gate })
+    }
+}
+
+struct UnsyncedFile {
+    file: Arc<dyn DiskFile>,
+    gate: Arc<Gate>,
+}
 
 impl Disk for UnsyncedDisk {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -19,11 +55,11 @@ impl Disk for UnsyncedDisk {
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(UnsyncedFile(RealDisk.create(path)?)))
+        Ok(self.file(RealDisk.create(path)?))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(UnsyncedFile(RealDisk.open(path)?)))
+        Ok(self.file(RealDisk.open(path)?))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -49,18 +85,20 @@ impl Disk for UnsyncedDisk {
 
 impl DiskFile for UnsyncedFile {
     fn bytes(&self) -> io::Result<u64> {
-        self.0.bytes()
+        self.file.bytes()
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.0.read_at(buf, offset)
+        self.file.read_at(buf, offset)
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
-        self.0.write_at(buf, offset)
+        self.file.write_at(buf, offset)
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        let held = self.gate.held.lock().unwrap();
+        drop(self.gate.released.wait_while(held, |held| *held).unwrap());
         Ok(())
     }
 }

@@ -243,11 +243,11 @@ fn keep_recent(log: &Arc<Log>, chunks: Vec<Chunk>) {
 
 fn answer(log: &Log, queued: Queued, recorded_at: Timestamp) {
     match queued {
-        Queued::Answer(outcome, waiting) => waiting.reply.send(complete(log, outcome)),
+        Queued::Answer(outcome, waiting) => waiting.answer(complete(log, outcome)),
         Queued::Batch(batch, waiting) => {
             let events = batch.versions.len() as u64;
             let first_position = if events == 0 { 0 } else { batch.first_position };
-            waiting.reply.send(Ok(Appended {
+            waiting.answer(Ok(Appended {
                 first_position,
                 last_position: (first_position + events).saturating_sub(1),
                 recorded_at,
@@ -290,7 +290,7 @@ fn fail(log: &Arc<Log>, group: Vec<Queued>, failed: &WriteFailed) {
                     AppendError::NotStored { reason }
                 };
                 frame += 1;
-                waiting.reply.send(Err(error));
+                waiting.answer(Err(error));
             }
             Queued::Answer(_, waiting) => not_stored(waiting, &reason),
         }
@@ -309,7 +309,7 @@ fn poison(log: &Log, sequencer: &mut Sequencer, reason: String) {
 }
 
 fn not_stored(waiting: Waiting, reason: &str) {
-    waiting.reply.send(Err(AppendError::NotStored {
+    waiting.answer(Err(AppendError::NotStored {
         reason: reason.to_owned(),
     }));
 }

@@ -48,7 +48,7 @@ pub(crate) enum Reply {
 
 impl Reply {
     /// Nobody may be there any more; the batch stands all the same.
-    pub(crate) fn send(self, outcome: Outcome) {
+    fn send(self, outcome: Outcome) {
         match self {
             Self::Once(sender) => drop(sender.send(outcome)),
             Self::Stream(id, sender) => drop(sender.send((id, outcome))),
@@ -59,8 +59,15 @@ impl Reply {
 /// Whoever waits for a batch, and the room it takes in the queue.
 pub(crate) struct Waiting {
     pub(crate) reply: Reply,
-    /// Given back when the answer is sent.
-    pub(crate) _room: Option<OwnedSemaphorePermit>,
+    pub(crate) room: Option<OwnedSemaphorePermit>,
+}
+
+impl Waiting {
+    /// Gives the room back first: whoever has the answer finds as much again.
+    pub(crate) fn answer(self, outcome: Outcome) {
+        drop(self.room);
+        self.reply.send(outcome);
+    }
 }
 
 /// A batch that has its place and is on its way to the disk.
@@ -167,7 +174,7 @@ pub(crate) fn submit(log: &Arc<Log>, prepared: Prepared, prejudged: &Prejudged, 
     let mut sequencer = log.sequencer.lock();
     if let Err(refused) = sequencer.check_state() {
         drop(sequencer);
-        return waiting.reply.send(Err(refused));
+        return waiting.answer(Err(refused));
     }
     let queued = match find_repeat(log, &sequencer, &prepared.events) {
         Err(e) => Queued::Answer(Err(e), waiting),
@@ -181,7 +188,7 @@ pub(crate) fn submit(log: &Arc<Log>, prepared: Prepared, prejudged: &Prejudged, 
                     reason: reason.clone(),
                 };
                 drop(sequencer);
-                return waiting.reply.send(Err(refused));
+                return waiting.answer(Err(refused));
             }
             Queued::Answer(outcome, waiting)
         }
@@ -200,7 +207,7 @@ pub(crate) fn answer_in_order(log: &Arc<Log>, outcome: Outcome, waiting: Waiting
         queue(log, &mut sequencer, Queued::Answer(outcome, waiting));
     } else {
         drop(sequencer);
-        waiting.reply.send(outcome);
+        waiting.answer(outcome);
     }
 }
 
@@ -208,7 +215,7 @@ fn queue(log: &Arc<Log>, sequencer: &mut Sequencer, queued: Queued) {
     let queued = match queued {
         // Everything that it was judged against is durable, and what came before it was answered.
         Queued::Answer(outcome, waiting) if sequencer.queue.is_empty() && !sequencer.answering => {
-            return waiting.reply.send(super::committer::complete(log, outcome));
+            return waiting.answer(super::committer::complete(log, outcome));
         }
         queued => queued,
     };

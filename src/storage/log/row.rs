@@ -262,6 +262,8 @@ impl Row {
 
 impl fmt::Debug for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // It prints what stands there, whatever that is.
+        let text = String::from_utf8_lossy;
         f.debug_struct("Row")
             .field("version", &self.version())
             .field("event_id", &self.event_id())
@@ -381,6 +383,25 @@ mod tests {
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert!(Row::check(flipped.into(), 9).is_err(), "bit {bit}");
         }
+    }
+
+    /// A mutated row with a valid checksum panicked where it should have been printed.
+    #[test]
+    fn rows_that_are_no_text_are_printed() {
+        let mut bytes = Vec::new();
+        RowParts {
+            event_id: Uuid::nil(),
+            entity_id: b"\xff",
+            event_type: b"x",
+            payload: b"\xfe",
+            metadata: None,
+            tags: [].into_iter(),
+            occurred_at: None,
+        }
+        .write(&mut bytes);
+        seal(&mut bytes, 1, 1);
+        let row = Row::check(bytes.into(), 1).unwrap();
+        assert!(format!("{row:?}").contains('\u{fffd}'));
     }
 
     #[test]

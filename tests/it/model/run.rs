@@ -48,7 +48,7 @@ impl Default for Setup {
         Self {
             hasher: KeyHasher::default(),
             recent_bytes_max: 1 << 20,
-            disk: Arc::new(UnsyncedDisk),
+            disk: Arc::new(UnsyncedDisk::default()),
         }
     }
 }
@@ -176,7 +176,10 @@ impl Run {
                 let entity_id = pick::entity(*name);
                 let as_of = as_of.map(|plan| self.pick().as_of(plan));
                 let found = self.tenant.state(&entity_id, as_of).await;
-                let found = found.map(plain_state).map_err(bare_read);
+                let found = found
+                    .as_ref()
+                    .map(plain_state)
+                    .map_err(|e| bare_read(e.clone()));
                 let expected = self.plain.state(&entity_id, as_of);
                 assert_eq!(found, expected, "state of {entity_id:?} as of {as_of:?}");
             }
@@ -407,11 +410,11 @@ fn same_event(
     expected: &Result<PlainEvent, ReadError>,
     asked: &impl Debug,
 ) {
-    let found = found.as_ref().map(PlainEvent::from);
-    assert_eq!(found, expected.as_ref().map(Clone::clone), "{asked:?}");
+    let found = found.as_ref().map(PlainEvent::from).map_err(Clone::clone);
+    assert_eq!(found, *expected, "{asked:?}");
 }
 
-fn plain_state(state: EntityState) -> PlainState {
+fn plain_state(state: &EntityState) -> PlainState {
     PlainState {
         version: state.version,
         state: serde_json::from_str(&state.state).unwrap(),
