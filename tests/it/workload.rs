@@ -339,7 +339,9 @@ fn event(rng: &mut Rng) -> NewEvent {
         event = event.with_metadata(r#"{"correlation_id":"c"}"#);
     }
     if rng.chance(20) {
-        event = event.with_occurred_at(Timestamp::from_micros(rng.below(1 << 40) as i64).unwrap());
+        event = event.with_occurred_at(
+            Timestamp::from_micros(rng.below(1 << 40).cast_signed() as i64).unwrap(),
+        );
     }
     event
 }
