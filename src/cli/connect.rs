@@ -4,8 +4,8 @@ use clap::Args;
 
 use super::error::CliError;
 use crate::{
-    TenantId,
     client::{Client, ClientOptions},
+    types::id::TenantId,
 };
 
 #[derive(Debug, Clone, Args)]

@@ -2,7 +2,11 @@
 
 use clap::Args;
 
-use crate::{AsOf, Filter, Text, TimeRange, Timestamp, types::time::InvalidTimestamp};
+use crate::types::{
+    read::{AsOf, Filter, TimeRange},
+    text::Text,
+    time::{InvalidTimestamp, Timestamp},
+};
 
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Which events (all that are given must hold)")]

@@ -8,8 +8,8 @@ use super::{
     connect::ConnectArgs, error::CliError, filter::FilterArgs, json::EventWriter, output::Output,
 };
 use crate::{
-    Position,
     client::{Client, ClientError, ClientOptions, Start, Subscribed},
+    types::id::Position,
 };
 
 /// Print events as JSON lines, and go on with those to come

@@ -151,7 +151,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::Timestamp;
+    use crate::types::time::Timestamp;
 
     fn line(event: &EventView<'_>) -> String {
         let mut out = Vec::new();

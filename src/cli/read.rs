@@ -9,7 +9,10 @@ use super::{
     json::EventWriter,
     output::Output,
 };
-use crate::{AsOf, Direction, Position, ReadRequest};
+use crate::types::{
+    id::Position,
+    read::{AsOf, Direction, ReadRequest},
+};
 
 /// Print events as JSON lines, in the order of the log
 #[derive(Debug, Args)]

@@ -7,7 +7,7 @@ use clap::Args;
 use super::{
     connect::ConnectArgs, error::CliError, filter::parse_as_of, json::write_string, output::print,
 };
-use crate::{AsOf, client::EntityState};
+use crate::{client::EntityState, types::read::AsOf};
 
 /// Print the state of an entity: its events' payloads, merged
 #[derive(Debug, Args)]

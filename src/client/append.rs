@@ -6,8 +6,8 @@ use tonic::{Response, Streaming};
 
 use super::{Client, ClientError, event_ids::IdTexts, retry::Retry, wire};
 use crate::{
-    Appended, Batch,
     proto::{self, append_stream_response::Outcome},
+    types::append::{Appended, Batch},
 };
 
 /// Batches handed over and not yet taken by the connection. More would only be more memory: the connection takes what

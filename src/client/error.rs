@@ -7,8 +7,11 @@ use tonic::{Code, Status};
 use tonic_types::{StatusExt, pb};
 
 use crate::{
-    Expect, GuardFailure, Kind, Violation, Violations,
     proto::{self, MalformedEvent, entity_guard, guard_failure},
+    types::{
+        append::{Expect, GuardFailure, Violation, Violations},
+        kind::Kind,
+    },
 };
 
 /// Why a call of the client failed. [`kind`](Self::kind) says what to do about it.

@@ -11,7 +11,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use uuid::{Builder, Uuid, fmt::Hyphenated};
 
-use crate::NewEvent;
+use crate::types::event::NewEvent;
 
 // The multiplier of PCG's 128-bit congruential generator; any odd increment gives the full period.
 const MULTIPLIER: u128 = 0x2360_ed05_1fc6_5da4_4385_df64_9fcc_f645;

@@ -4,8 +4,11 @@ use tonic::Streaming;
 
 use super::{Client, ClientError, retry::Retry, wire};
 use crate::{
-    LogId, Position, ReadRequest,
     proto::{EventBatch, ReadEventsResponse},
+    types::{
+        id::{LogId, Position},
+        read::ReadRequest,
+    },
 };
 
 impl Client {

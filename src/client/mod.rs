@@ -37,10 +37,16 @@ pub use self::{
     subscribe::{Subscribed, Subscription},
 };
 use crate::{
-    AsOf, Position, TenantId, Text, Timestamp, Version,
     proto::{
         self, get_event_request::Key, ingest_service_client::IngestServiceClient,
         query_service_client::QueryServiceClient,
+    },
+    types::{
+        append::Violations,
+        id::{Position, TenantId, Version},
+        read::AsOf,
+        text::Text,
+        time::Timestamp,
     },
 };
 
@@ -367,10 +373,7 @@ impl Credentials {
             .as_ref()
             .map(|token| format!("Bearer {token}").parse());
         let mut bearer: Option<MetadataValue<Ascii>> = bearer.transpose().map_err(|_| {
-            ClientError::Invalid(crate::Violations::one(
-                "token",
-                "must be visible ASCII text",
-            ))
+            ClientError::Invalid(Violations::one("token", "must be visible ASCII text"))
         })?;
         if let Some(bearer) = &mut bearer {
             bearer.set_sensitive(true);

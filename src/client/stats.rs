@@ -1,7 +1,13 @@
 //! Figures about logs and the server.
 
 use super::{Client, ClientError, retry::Retry, wire};
-use crate::{LogId, Position, Timestamp, proto};
+use crate::{
+    proto,
+    types::{
+        id::{LogId, Position},
+        time::Timestamp,
+    },
+};
 
 /// Figures about the server.
 #[derive(Debug, Clone, PartialEq)]

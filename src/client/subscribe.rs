@@ -4,8 +4,11 @@ use tonic::Streaming;
 
 use super::{Client, ClientError, Start, retry::Retry, wire};
 use crate::{
-    Filter, LogId, Position,
     proto::{EventBatch, SubscribeResponse, subscribe_response::Message},
+    types::{
+        id::{LogId, Position},
+        read::Filter,
+    },
 };
 
 impl Client {

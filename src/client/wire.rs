@@ -5,9 +5,15 @@ use prost_types::Timestamp as WireTime;
 
 use super::{ClientError, EntityState, NamePage, NameSummary, Start, event_ids::IdTexts};
 use crate::{
-    Appended, AsOf, Batch, CursorRecord, Direction, Expect, Filter, Guard, LogId, NewEvent, Query,
-    ReadRequest, Text, TimeRange, Timestamp, Violations,
     proto::{self, as_of::Point, entity_guard, guard, subscribe_request},
+    types::{
+        append::{Appended, Batch, CursorRecord, Expect, Guard, Query, Violations},
+        event::NewEvent,
+        id::LogId,
+        read::{AsOf, Direction, Filter, ReadRequest, TimeRange},
+        text::Text,
+        time::Timestamp,
+    },
 };
 
 pub(super) fn append_request(

@@ -19,9 +19,13 @@ use uuid::Uuid;
 
 use super::resume::IdChain;
 use crate::{
-    Batch, NewEvent, Text,
     client::new_event_id,
-    types::limits::{JSON_DEPTH_MAX, NAME_BYTES_MAX, TAGS_MAX},
+    types::{
+        append::Batch,
+        event::NewEvent,
+        limits::{JSON_DEPTH_MAX, NAME_BYTES_MAX, TAGS_MAX},
+        text::Text,
+    },
 };
 
 /// No request is larger, so that no event can be.
@@ -342,5 +346,4 @@ fn json_error(error: &serde_json::Error) -> String {
 }
 
 #[cfg(test)]
-#[path = "lines_tests.rs"]
 mod tests;

@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 
 use super::{Chunk, InputError, Progress, Stop, Tally};
 use crate::{
-    Kind,
     client::{AppendAnswers, AppendSender, Client, ClientError},
+    types::{append::Batch, kind::Kind},
 };
 
 /// Enough that neither side waits for the other; each is at most 4 MiB of text.
@@ -118,7 +118,7 @@ impl Pipe {
 async fn send(
     sender: &mut AppendSender,
     answers: &mut AppendAnswers,
-    batch: &crate::Batch,
+    batch: &Batch,
 ) -> Result<(), ClientError> {
     let Err(gone) = sender.send(batch).await else {
         return Ok(());

@@ -6,8 +6,8 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::{Tally, lines::Chunk};
 use crate::{
-    Kind,
     client::{Client, ClientError},
+    types::{append::Batch, kind::Kind},
 };
 
 /// Makes the id of each line from its bytes and all lines before it: UUIDv8 of a chain of XXH3-128 hashes.
@@ -49,7 +49,7 @@ pub(super) async fn append_missing(
                 let middle = part.lines.len() / 2;
                 let second = Chunk {
                     lines: part.lines.split_off(middle),
-                    batch: crate::Batch::new(part.batch.events.split_off(middle)),
+                    batch: Batch::new(part.batch.events.split_off(middle)),
                 };
                 parts.push(second);
                 parts.push(part);

@@ -9,7 +9,7 @@ use super::{
     super::figures::{per_second, rounded},
     lines::Chunk,
 };
-use crate::{Appended, Position};
+use crate::types::{append::Appended, id::Position};
 
 /// Counts events, and keeps which lines are in the log.
 #[derive(Debug, Default)]
@@ -136,7 +136,7 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Batch, LogId, Timestamp};
+    use crate::types::{append::Batch, id::LogId, time::Timestamp};
 
     fn chunk(lines: std::ops::RangeInclusive<u64>) -> Chunk {
         Chunk {

@@ -18,8 +18,12 @@ use super::{
     meter::{Meter, Window, add_up},
 };
 use crate::{
-    Appended, Batch, Filter, Query, QueryItem, Text,
     client::{AppendAnswers, AppendSender, Client, Start},
+    types::{
+        append::{Appended, Batch, Query, QueryItem},
+        read::Filter,
+        text::Text,
+    },
 };
 
 /// Subscriptions over one connection: below the number of streams that a server allows.

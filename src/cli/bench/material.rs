@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 
-use crate::{Batch, NewEvent, Text};
+use crate::types::{append::Batch, event::NewEvent, text::Text};
 
 /// Payloads repeat only after so many bytes, more than the window of any compressor in use.
 const POOL_BYTES: usize = 8 << 20;

@@ -23,7 +23,7 @@ use self::{
     report::Report,
 };
 use super::{connect::ConnectArgs, error::CliError, output::print};
-use crate::{Batch, client::Client};
+use crate::{client::Client, types::append::Batch};
 
 /// Put load on a server and measure
 #[derive(Debug, Clone, Args)]

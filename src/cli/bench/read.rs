@@ -12,9 +12,14 @@ use super::{
     meter::{Meter, Window, add_up},
 };
 use crate::{
-    Batch, Position, ReadRequest, Text, Version,
     client::{Client, ClientError},
     proto::EventBatch,
+    types::{
+        append::Batch,
+        id::{Position, Version},
+        read::{Direction, ReadRequest},
+        text::Text,
+    },
 };
 
 /// Of the entities that are read.
@@ -170,7 +175,7 @@ async fn prepare_entities(bench: &Bench) -> Result<(), CliError> {
 async fn version_of(client: &Client, entity: &Text) -> Result<Version, CliError> {
     let mut request = ReadRequest {
         limit: Some(1),
-        direction: crate::Direction::Backward,
+        direction: Direction::Backward,
         ..ReadRequest::default()
     };
     request.filter.entity_ids.push(entity.clone());

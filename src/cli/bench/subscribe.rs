@@ -16,8 +16,8 @@ use super::{
     read::check_positions,
 };
 use crate::{
-    Batch, Filter, Position,
     client::{AppendAnswers, AppendSender, Client, Start, Subscribed, Subscription},
+    types::{append::Batch, id::Position, read::Filter},
 };
 
 const TICK: Duration = Duration::from_millis(1);

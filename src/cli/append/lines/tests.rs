@@ -1,3 +1,5 @@
+//! What lines become, and what is told about those that become nothing.
+
 //! Tests of `lines`.
 
 use std::io::Write;
