@@ -1,6 +1,6 @@
 //! Settings of the server: flags > environment (`ANNALS_*`) > file > defaults. The only reader of both.
 //!
-//! One table, [`KEYS`], names every setting once: with it a file is read (unknown keys are refused), the environment is
+//! One table, `KEYS`, names every setting once: with it a file is read (unknown keys are refused), the environment is
 //! read (`limits.batch_events_max` is `ANNALS_LIMITS_BATCH_EVENTS_MAX`), flags are applied and the effective
 //! configuration is printed, as a file that can be used again.
 //!

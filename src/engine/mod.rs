@@ -1,7 +1,7 @@
 //! Behaviour: what it means to append, read and follow. No protobuf and no HTTP; usable in process.
 //!
-//! - [`ingest`]: the only door for writes.
-//! - [`log`]: one tenant's log.
+//! - `ingest`: the only door for writes.
+//! - `log`: one tenant's log.
 //! - [`state`], [`subscription`]: what is made of it.
 //! - [`tenant`]: a tenant, open: the calls.
 //!

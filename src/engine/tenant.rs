@@ -332,12 +332,10 @@ impl Tenant {
         })
     }
 
-    /// Where a cursor stands.
+    /// Where a cursor stands; 0 if it was never written.
     pub fn cursor(&self, name: &Text) -> Result<Position, ReadError> {
         check_names(slice::from_ref(name), "name")?;
-        self.log
-            .cursor(name)
-            .ok_or_else(|| ReadError::NoSuchCursor(name.clone()))
+        Ok(self.log.cursor(name).unwrap_or(0))
     }
 
     /// What is known of the tenant.

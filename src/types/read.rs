@@ -114,8 +114,6 @@ pub enum ReadError {
     NoSuchEntity(Text),
     #[error("there is no event {0}")]
     NoSuchEvent(String),
-    #[error("there is no cursor `{0}`")]
-    NoSuchCursor(Text),
     #[error("{field} is {position}, beyond the head {head}")]
     BeyondHead {
         field: &'static str,
@@ -147,7 +145,7 @@ impl ReadError {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Invalid(_) => Kind::Invalid,
-            Self::NoSuchEntity(_) | Self::NoSuchEvent(_) | Self::NoSuchCursor(_) => Kind::NotFound,
+            Self::NoSuchEntity(_) | Self::NoSuchEvent(_) => Kind::NotFound,
             Self::BeyondHead { .. } | Self::BeyondVersion { .. } => Kind::OutOfRange,
             Self::OtherLog { .. } => Kind::Refused,
             Self::Damaged(_) => Kind::Corrupt,
@@ -161,7 +159,6 @@ impl ReadError {
             Self::Invalid(_) => "INVALID_REQUEST",
             Self::NoSuchEntity(_) => "NO_SUCH_ENTITY",
             Self::NoSuchEvent(_) => "NO_SUCH_EVENT",
-            Self::NoSuchCursor(_) => "NO_SUCH_CURSOR",
             Self::BeyondHead { .. } => "BEYOND_HEAD",
             Self::BeyondVersion { .. } => "BEYOND_VERSION",
             Self::OtherLog { .. } => "OTHER_LOG",

@@ -227,8 +227,10 @@ def test_state_is_the_merge_as_of_any_point(client: annals.Client) -> None:
     assert client.state("order-1", as_of=annals.at_position(2)).state == changed
     assert client.state("order-1", as_of=second.recorded_at).state == changed
 
-    nothing = client.state("nobody")
-    assert (nothing.state, nothing.version, nothing.position, nothing.recorded_at) == (None, 0, 0, None)
+    before = client.state("order-1", as_of=annals.at_position(0))
+    assert (before.state, before.version, before.position, before.recorded_at) == (None, 0, 0, None)
+    with pytest.raises(annals.NotFound):
+        client.state("nobody")
 
 
 def test_listings_go_through_every_page(client: annals.Client) -> None:

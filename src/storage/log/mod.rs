@@ -4,11 +4,11 @@
 //! tenants/<tenant>/log/<first position>.log          one file:  header block │ frame │ frame │ … │ zeros
 //!                                                    one frame: header │ rows │ cursor records │ extension │ padding
 //! ```
-//! - [`file`]: the header block of a file.
+//! - [`mod@file`]: the header block of a file.
 //! - [`frame`]: a batch, or a statement of what is durable.
 //! - [`row`]: one event.
-//! - [`writer`]: appends groups of frames, rolls over to new files.
-//! - [`recovery`]: reads a log at open, tells a torn tail from damage.
+//! - `writer`: appends groups of frames, rolls over to new files.
+//! - `recovery`: reads a log at open, tells a torn tail from damage.
 //!
 //! Offsets are log-wide unless they are said to be in a file: a frame's log offset counts the bytes of all frames before
 //! it. Everything is little-endian.

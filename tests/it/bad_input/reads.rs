@@ -174,13 +174,6 @@ pub(super) fn read_cases(cases: &mut Cases) {
         invalid.0,
         invalid.1,
     );
-    cases.message(
-        "cursor never written",
-        CURSOR,
-        &get("nobody"),
-        Code::NotFound,
-        "NO_SUCH_CURSOR",
-    );
 
     cases.subscribe(
         "subscription with `after` in the filter",

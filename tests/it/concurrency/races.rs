@@ -6,7 +6,7 @@ use tokio::{sync::Barrier, task::JoinSet};
 
 use annals::{
     AppendError, Appended, Batch, CursorRecord, Expect, Filter, GuardFailure, NewEvent, Query,
-    QueryItem, ReadError, ReadRequest, Tenant, Text,
+    QueryItem, ReadRequest, Tenant, Text,
 };
 
 use super::{open, read};
@@ -88,11 +88,7 @@ async fn derive(tenant: Tenant, sources: u64) -> u64 {
     let cursor = Text::from("deriver");
     let mut conflicts = 0;
     loop {
-        let at = match tenant.cursor(&cursor) {
-            Ok(position) => position,
-            Err(ReadError::NoSuchCursor(_)) => 0,
-            Err(other) => panic!("{other}"),
-        };
+        let at = tenant.cursor(&cursor).unwrap();
         let request = ReadRequest {
             filter: Filter {
                 event_types: vec!["source".into()],

@@ -118,7 +118,7 @@ class QueryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetCursor(self, request, context):
-        """Where a cursor stands that was committed with a batch.
+        """Where a cursor stands that is committed with batches.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

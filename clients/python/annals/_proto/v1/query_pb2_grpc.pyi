@@ -45,7 +45,7 @@ class QueryServiceStub:
     ListEventTypes: _grpc.UnaryUnaryMultiCallable[_query_pb2.ListEventTypesRequest, _query_pb2.ListEventTypesResponse]
     """Event types in the order of their names."""
     GetCursor: _grpc.UnaryUnaryMultiCallable[_query_pb2.GetCursorRequest, _query_pb2.GetCursorResponse]
-    """Where a cursor stands that was committed with a batch."""
+    """Where a cursor stands that is committed with batches."""
     GetStats: _grpc.UnaryUnaryMultiCallable[_query_pb2.GetStatsRequest, _query_pb2.GetStatsResponse]
     Subscribe: _grpc.UnaryStreamMultiCallable[_query_pb2.SubscribeRequest, _query_pb2.SubscribeResponse]
     """Events from a position on, then live. The first message is a checkpoint at the start."""
@@ -67,7 +67,7 @@ class QueryServiceAsyncStub(QueryServiceStub):
     ListEventTypes: _aio.UnaryUnaryMultiCallable[_query_pb2.ListEventTypesRequest, _query_pb2.ListEventTypesResponse]  # type: ignore[assignment]
     """Event types in the order of their names."""
     GetCursor: _aio.UnaryUnaryMultiCallable[_query_pb2.GetCursorRequest, _query_pb2.GetCursorResponse]  # type: ignore[assignment]
-    """Where a cursor stands that was committed with a batch."""
+    """Where a cursor stands that is committed with batches."""
     GetStats: _aio.UnaryUnaryMultiCallable[_query_pb2.GetStatsRequest, _query_pb2.GetStatsResponse]  # type: ignore[assignment]
     Subscribe: _aio.UnaryStreamMultiCallable[_query_pb2.SubscribeRequest, _query_pb2.SubscribeResponse]  # type: ignore[assignment]
     """Events from a position on, then live. The first message is a checkpoint at the start."""
@@ -122,7 +122,7 @@ class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _query_pb2.GetCursorRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_query_pb2.GetCursorResponse, _abc.Awaitable[_query_pb2.GetCursorResponse]]:
-        """Where a cursor stands that was committed with a batch."""
+        """Where a cursor stands that is committed with batches."""
 
     @_abc_1.abstractmethod
     def GetStats(
