@@ -1,5 +1,7 @@
 //! Power loss at every write, sync and change of a name, in normal work and during recovery.
 
+use annals::{Engine, TenantError, TenantId};
+
 use crate::{
     rng::{Rng, seeds},
     sim_disk::SimDisk,
@@ -111,5 +113,64 @@ fn crashes_during_recovery_lose_nothing() {
             }
         }
         go_on(&disk, &client, &format!("seed {seed}, after all"));
+    }
+}
+
+fn other() -> TenantId {
+    TenantId::try_from("other").unwrap()
+}
+
+/// Works on two tenants by turns, one of which is made on the way.
+fn work_on_two(disk: &SimDisk, clients: &mut [Client; 2]) -> Option<Engine> {
+    let runtime = runtime();
+    let engine = open(disk).ok()?;
+    let first = default_tenant(&runtime, &engine);
+    let mut second = None;
+    for round in 0..8 {
+        if round == 3 {
+            second = Some(runtime.block_on(engine.create_tenant(&other())).ok()?);
+        }
+        if !clients[0].work(&runtime, &first, 1) {
+            return None;
+        }
+        if second
+            .as_ref()
+            .is_some_and(|second| !clients[1].work(&runtime, second, 2))
+        {
+            return None;
+        }
+    }
+    Some(engine)
+}
+
+#[test]
+fn a_crash_leaves_every_tenant_whole_or_not_yet_made() {
+    for seed in seeds(1) {
+        for change in 0.. {
+            let disk = SimDisk::new(seed ^ change);
+            disk.crash_at(change);
+            let mut clients = [Client::new(seed), Client::new(seed + 1)];
+            let done = work_on_two(&disk, &mut clients).is_some() && !disk.is_dead();
+            for image in 0..2 {
+                let context = format!("seed {seed}, crash at {change}, image {image}");
+                let (disk, runtime) = (disk.crash(), runtime());
+                let engine = open(&disk).unwrap_or_else(|e| panic!("{context}: {e}"));
+                let first = default_tenant(&runtime, &engine);
+                clients[0].check(&first, &context);
+                let second = match runtime.block_on(engine.tenant(&other())) {
+                    Ok(second) => second,
+                    Err(TenantError::NoSuchTenant(_)) => {
+                        assert!(!clients[1].was_told(), "{context}: a tenant is lost");
+                        runtime.block_on(engine.create_tenant(&other())).unwrap()
+                    }
+                    Err(other) => panic!("{context}: {other}"),
+                };
+                clients[1].check(&second, &context);
+                clients[1].clone().retry(&runtime, &second, &context);
+            }
+            if done {
+                break;
+            }
+        }
     }
 }

@@ -120,7 +120,8 @@ impl Client {
     /// Sends so many bursts of batches; stops at the first that could not be stored.
     pub(crate) fn work(&mut self, runtime: &Runtime, tenant: &Tenant, bursts: usize) -> bool {
         for _ in 0..bursts {
-            let count = 1 + self.rng.below(4);
+            let most = if self.rng.chance(10) { 12 } else { 4 };
+            let count = 1 + self.rng.below(most);
             let mut numbers = Vec::new();
             for _ in 0..count {
                 numbers.push(self.next_batch());
@@ -231,6 +232,12 @@ impl Client {
         }
     }
 
+    /// Whether it was told that anything stands in the log.
+    pub(crate) fn was_told(&self) -> bool {
+        let moved = |(_, _, moved): &(Text, Position, Moved)| matches!(moved, Moved::Yes);
+        self.head > 0 || self.moves.iter().any(moved)
+    }
+
     /// Sends again what may stand or not, in order: each is stored, once.
     pub(crate) fn retry(&mut self, runtime: &Runtime, tenant: &Tenant, context: &str) {
         for number in std::mem::take(&mut self.unknown) {
@@ -327,7 +334,9 @@ pub(crate) fn new_id(rng: &mut Rng) -> Uuid {
 }
 
 fn event(rng: &mut Rng) -> NewEvent {
-    let filler = "payload ".repeat(rng.below(40));
+    // Now and then larger than a whole file.
+    let words = if rng.chance(3) { 500 } else { 40 };
+    let filler = "payload ".repeat(rng.below(words));
     let payload = format!("{{\"n\":{},\"t\":\"{filler}\"}}", rng.next());
     let mut event =
         NewEvent::new(*rng.pick(&ENTITIES), *rng.pick(&TYPES), payload).with_id(new_id(rng));
@@ -339,9 +348,8 @@ fn event(rng: &mut Rng) -> NewEvent {
         event = event.with_metadata(r#"{"correlation_id":"c"}"#);
     }
     if rng.chance(20) {
-        event = event.with_occurred_at(
-            Timestamp::from_micros(rng.below(1 << 40).cast_signed() as i64).unwrap(),
-        );
+        event =
+            event.with_occurred_at(Timestamp::from_micros(i64::from(rng.next() as u32)).unwrap());
     }
     event
 }
