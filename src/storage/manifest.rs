@@ -10,6 +10,7 @@
 //! | 24 | 16 | log id |
 //! | 40 | 8 | floor: the last position removed |
 //! | 48 | 8 | log offset of the newest log file |
+//! | 56 | 8 | log offset up to which the log was durable when this was written |
 //!
 //! All little-endian. Replaced atomically: written beside, synced, renamed, folder synced. The newest log file is named
 //! before its first frame is written, so that a file that went missing is noticed whichever it was.
@@ -33,7 +34,8 @@ const CRC_AT: usize = 20;
 const LOG_ID_AT: usize = 24;
 const FLOOR_AT: usize = LOG_ID_AT + 16;
 const NEWEST_FILE_AT: usize = FLOOR_AT + 8;
-const BYTES: usize = NEWEST_FILE_AT + 8;
+const DURABLE_OFFSET_AT: usize = NEWEST_FILE_AT + 8;
+const BYTES: usize = DURABLE_OFFSET_AT + 8;
 const NAME: &str = "manifest";
 
 /// See the module.
@@ -43,6 +45,8 @@ pub(crate) struct Manifest {
     pub(crate) floor: Position,
     /// Log offset of the newest log file.
     pub(crate) newest_file: u64,
+    /// The log is at least so long: a shorter one lost something. Stated at each roll-over and clean close.
+    pub(crate) durable_offset: u64,
 }
 
 /// Why a manifest could not be read.
@@ -94,6 +98,7 @@ impl Manifest {
             log_id: LogId::from_bytes(log_id),
             floor: get_u64(&bytes, FLOOR_AT),
             newest_file: get_u64(&bytes, NEWEST_FILE_AT),
+            durable_offset: get_u64(&bytes, DURABLE_OFFSET_AT),
         }))
     }
 
@@ -105,6 +110,7 @@ impl Manifest {
         bytes[LOG_ID_AT..FLOOR_AT].copy_from_slice(self.log_id.as_bytes());
         put_u64(&mut bytes, FLOOR_AT, self.floor);
         put_u64(&mut bytes, NEWEST_FILE_AT, self.newest_file);
+        put_u64(&mut bytes, DURABLE_OFFSET_AT, self.durable_offset);
         let sum = crc(&bytes);
         put_u32(&mut bytes, CRC_AT, sum);
 

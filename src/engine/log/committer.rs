@@ -12,7 +12,7 @@ use std::{
 };
 
 use parking_lot::MutexGuard;
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
 use super::{
     Log,
@@ -333,8 +333,14 @@ pub(super) fn close(log: &Arc<Log>) {
     while sequencer.committing {
         log.idle.wait(&mut sequencer);
     }
+    let poisoned = sequencer.state != State::Closing;
     drop(sequencer);
-    // A log that nothing was appended to since it was opened has stated everything.
-    *log.writer.lock() = None;
+    if let Some(writer) = log.writer.lock().take()
+        && !poisoned
+        && let Err(e) = writer.close()
+    {
+        // Frames state the same: what is lost is the notice of a file that is cut while nobody runs.
+        warn!(tenant = %log.tenant, error = %e, "the manifest does not state the end of the log");
+    }
     debug!(tenant = %log.tenant, "log closed");
 }

@@ -268,7 +268,9 @@ fn recover_last(
         .iter()
         .rposition(|&b| b != 0)
         .map_or(0, |last| last as u64 + 1);
-    let stated = stated_behind(torn, file.header.salt).max(chain.stated);
+    let stated = stated_behind(torn, file.header.salt)
+        .max(chain.stated)
+        .max(manifest.durable_offset);
     if stated > chain.offset {
         let what = format!(
             "no valid frame starts here, but everything up to {} bytes further was acknowledged",

@@ -188,6 +188,12 @@ impl LogWriter {
         self.current.log_offset(self.end)
     }
 
+    /// Ends writing, and has the manifest state how long the log is.
+    pub(crate) fn close(mut self) -> io::Result<()> {
+        self.manifest.durable_offset = self.durable_offset;
+        self.manifest.write(&*self.place.disk, &self.place.dir)
+    }
+
     fn flush(&mut self, buffer: Vec<u8>, attempted: usize) -> Result<Option<Chunk>, WriteFailed> {
         if buffer.is_empty() {
             return Ok(None);
@@ -238,6 +244,7 @@ impl LogWriter {
         self.capacity = spare.capacity;
         let file = publish(&self.place, spare, header).map_err(failed)?;
         self.manifest.newest_file = header.base_offset;
+        self.manifest.durable_offset = self.durable_offset;
         self.manifest
             .write(&*self.place.disk, &self.place.dir)
             .map_err(failed)?;
@@ -291,6 +298,7 @@ pub(crate) fn create(place: LogPlace, log_id: LogId) -> io::Result<LogWriter> {
         log_id,
         floor: 0,
         newest_file: 0,
+        durable_offset: 0,
     };
     manifest.write(&**disk, &place.dir)?;
     let state = WriterState {
