@@ -46,9 +46,14 @@ async fn the_golden_folder_holds_what_was_written() {
     let dir = tempfile::tempdir().unwrap();
     copy(&golden(), dir.path());
     let expected = fs::read_to_string(expected).unwrap();
-    assert_eq!(open_all(dir.path()).await, expected);
     // Opening copies the newest file; what it wrote is read as well.
-    assert_eq!(open_all(dir.path()).await, expected);
+    for _ in 0..2 {
+        let found = open_all(dir.path()).await;
+        for (found, expected) in found.lines().zip(expected.lines()) {
+            assert_eq!(found, expected);
+        }
+        assert_eq!(found.lines().count(), expected.lines().count());
+    }
 }
 
 /// Marks depend on time, salts and log ids are random; rows and the start of a file are the same every time.
@@ -63,7 +68,7 @@ async fn what_is_written_now_is_what_was_written() {
         let (then, now) = (files(&golden(), tenant), files(dir.path(), tenant));
         assert!(rows(&then) == rows(&now), "the rows of {tenant} differ");
         let start =
-            |files: &[Vec<u8>]| (files[0][..20].to_vec(), files[0][68..HEADER_BYTES].to_vec());
+            |files: &[Vec<u8>]| (files[0][..20].to_vec(), files[0][76..HEADER_BYTES].to_vec());
         assert_eq!(start(&then), start(&now));
         let manifest = |dir: &Path| fs::read(dir.join("tenants").join(tenant).join("manifest"));
         let (then, now) = (manifest(&golden()).unwrap(), manifest(dir.path()).unwrap());

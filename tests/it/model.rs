@@ -54,7 +54,7 @@ fn check(cases: u32, setup: &Setup) {
 
 #[test]
 fn every_answer_is_the_models() {
-    check(1_500, &Setup::default());
+    check(1_100, &Setup::default());
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn every_answer_is_the_models_on_a_disk_that_syncs() {
 #[test]
 fn every_answer_is_the_models_though_hashes_have_8_bits() {
     check(
-        750,
+        600,
         &Setup {
             hasher: KeyHasher::with_bits(8),
             ..Setup::default()
@@ -82,7 +82,7 @@ fn every_answer_is_the_models_though_hashes_have_8_bits() {
 #[test]
 fn every_answer_is_the_models_though_all_is_read_from_disk() {
     check(
-        750,
+        600,
         &Setup {
             recent_bytes_max: 0,
             ..Setup::default()

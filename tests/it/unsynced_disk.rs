@@ -63,7 +63,11 @@ impl Disk for UnsyncedDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        RealDisk.rename(from, to)
+        // File systems write a file out that takes the place of another, which is a sync in all but name.
+        match RealDisk.remove(to) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => RealDisk.rename(from, to),
+        }
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

@@ -28,8 +28,16 @@ const ROW_NUMBERS: &[(usize, usize)] = &[
     (52, 2),
     (54, 2),
 ];
-const HEADER_NUMBERS: &[(usize, usize)] =
-    &[(8, 4), (12, 4), (16, 4), (40, 8), (48, 8), (56, 8), (64, 4)];
+const HEADER_NUMBERS: &[(usize, usize)] = &[
+    (8, 4),
+    (12, 4),
+    (16, 4),
+    (40, 8),
+    (48, 8),
+    (56, 8),
+    (64, 8),
+    (72, 4),
+];
 
 /// See the module.
 pub(super) struct Mutator<'a> {
