@@ -65,6 +65,21 @@ fn a_file_that_was_cut_is_told_wherever_it_was_cut() {
     }
 }
 
+/// A last file that lost its last group and the mark behind it looked like one whose last write was torn. The manifest did
+/// not say how long a log is that was closed.
+#[test]
+fn the_end_of_a_closed_log_is_missed() {
+    let log = SmallLog::new(Stop::Clean);
+    let path = last_log_file(&log.disk);
+    let mut bytes = log.disk.content(&path);
+    let last = Frames::of(&log.disk, &path).last_events;
+    bytes[last.start..].fill(0);
+    let disk = log.disk.restart();
+    disk.set_content(&path, bytes);
+    let told = opened(&disk);
+    assert!(told.is_err(), "{told:?}");
+}
+
 /// A crash between naming a new file and noting it in the manifest left a manifest that named the file before. Recovery
 /// went on with the new file and did not note it either: had it gone missing later, with all that was acknowledged in it,
 /// the log would have been opened without.
