@@ -17,6 +17,7 @@ mod faults;
 mod fixtures;
 mod fuzz;
 mod hashes;
+mod kill;
 mod missing_files;
 mod model;
 mod program;

@@ -35,9 +35,15 @@ impl Served {
     }
 
     pub(crate) fn start_at(data: &Path, listen: &str) -> Self {
+        Self::start_with(data, listen, &[])
+    }
+
+    /// With settings, like `drain_seconds=5`.
+    pub(crate) fn start_with(data: &Path, listen: &str, settings: &[&str]) -> Self {
         let mut process = annals()
             .args(["serve", "--listen", listen, "--data"])
             .arg(data)
+            .args(settings.iter().flat_map(|setting| ["--set", setting]))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

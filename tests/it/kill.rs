@@ -1,0 +1,207 @@
+//! The real program under load, killed again and again. Clients write down every answer; whatever was answered before a
+//! kill is true after it, and what was not answered stands whole or not at all.
+//!
+//! - [`load`]: the clients, who race each other.
+//! - [`ledger`]: what they were answered, and whether a log bears it out.
+//!
+//! A process that is killed leaves to the kernel what it wrote, so this shows the order in which things are written and
+//! answered, and that what stands can be opened. What a lost power does is in `crash`.
+
+mod ledger;
+mod load;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use annals::{Client, ClientOptions, storage::log::file::HEADER_BYTES};
+use tokio::{runtime::Builder, time::timeout};
+
+use self::{
+    ledger::{Answer, Ledger, Log},
+    load::{Load, Shared},
+};
+use crate::{
+    program::Served,
+    rng::{Rng, seeds},
+};
+
+const KILLS_MIN: usize = 30;
+const ROLL_OVER_KILLS_MIN: usize = 10;
+/// A kill may come too late for what it is aimed at.
+const TRIES_MAX: usize = 100;
+/// Whatever takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Small files, so that one is full every few batches.
+const SETTINGS: [&str; 3] = [
+    "limits.log_file_bytes=65536",
+    "limits.batch_bytes_max=32768",
+    "limits.event_bytes_max=16384",
+];
+
+/// When the server is killed, once it gave some answers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Moment {
+    Now,
+    /// The next log file is being written ahead of need.
+    FileAhead,
+    /// The next log file has got its name.
+    FileNamed,
+    /// The manifest that names the next log file is being written.
+    ManifestWritten,
+}
+
+impl Moment {
+    const ALL: [Self; 4] = [
+        Self::Now,
+        Self::FileAhead,
+        Self::FileNamed,
+        Self::ManifestWritten,
+    ];
+
+    /// Waits for it, without a pause between looks: the moment is short.
+    fn wait(self, data: &Path) {
+        let spare = log_dir(data).join("spare.new");
+        let manifest = tenant_dir(data).join("manifest.new");
+        let until = |there: bool, path: &Path| {
+            let deadline = Instant::now() + PATIENCE;
+            while path.exists() != there {
+                assert!(Instant::now() < deadline, "{self:?} never came");
+                thread::yield_now();
+            }
+        };
+        match self {
+            Self::Now => {}
+            Self::FileAhead => {
+                until(false, &spare);
+                until(true, &spare);
+            }
+            Self::FileNamed => {
+                until(true, &spare);
+                until(false, &spare);
+            }
+            Self::ManifestWritten => until(true, &manifest),
+        }
+    }
+}
+
+#[test]
+fn every_answer_given_before_a_kill_is_true_after_it() {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    for seed in seeds(1) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut rng = Rng::new(seed);
+        let (mut ledger, shared) = (Ledger::new(), Shared::new());
+        // Of all tries, the kills with appends in flight, and those of them that came during a roll-over.
+        let (mut tries, mut kills, mut roll_over_kills) = (0, 0, 0);
+        while kills < KILLS_MIN || roll_over_kills < ROLL_OVER_KILLS_MIN {
+            assert!(
+                tries < TRIES_MAX,
+                "{tries} tries, {kills} with appends in flight, {roll_over_kills} of them during a roll-over"
+            );
+            let moment = Moment::ALL[tries % Moment::ALL.len()];
+            let context = format!("kill {tries}, {moment:?}");
+            let server = Served::start_with(dir.path(), "127.0.0.1:0", &SETTINGS);
+            let load = runtime.block_on(async {
+                let client = connect(&server).await;
+                if tries > 0 {
+                    settle(&mut ledger, &client, &context).await;
+                }
+                Load::start(&server, &shared, &ledger, &mut rng).await
+            });
+            let answers = 5 + rng.below(60) as u64;
+            runtime.block_on(async {
+                let answered = timeout(PATIENCE, shared.answered(answers)).await;
+                answered.unwrap_or_else(|_| panic!("{context}: no answers"));
+            });
+            moment.wait(dir.path());
+            shared.kill_comes();
+            server.kill();
+            let unanswered = runtime.block_on(async {
+                let ended = timeout(PATIENCE, load.end(&mut ledger)).await;
+                ended.unwrap_or_else(|_| panic!("{context}: a call never ended"))
+            });
+            tries += 1;
+            // On a busy machine all may be answered between the look and the kill.
+            if unanswered > 0 {
+                kills += 1;
+                roll_over_kills += usize::from(is_rolling_over(dir.path()));
+            }
+        }
+        let server = Served::start_with(dir.path(), "127.0.0.1:0", &SETTINGS);
+        runtime.block_on(async {
+            let client = connect(&server).await;
+            settle(&mut ledger, &client, "at the end").await;
+            // Once more, since it checks before it sends again.
+            settle(&mut ledger, &client, "in the end").await;
+        });
+        println!(
+            "{kills} kills with appends in flight, {roll_over_kills} during a roll-over; {ledger}"
+        );
+        ledger.assert_all_was_seen();
+    }
+}
+
+async fn connect(server: &Served) -> Client {
+    // The test sends again what was not answered, and nobody else.
+    let options = ClientOptions {
+        retries: 0,
+        ..ClientOptions::default()
+    };
+    Client::connect_with(&server.url, options).await.unwrap()
+}
+
+/// Checks every answer, then sends again what was not answered, with the same ids.
+async fn settle(ledger: &mut Ledger, client: &Client, context: &str) {
+    let log = Log::read(client).await;
+    let stands = ledger.check(&log, context);
+    ledger.check_cursors(client, &log, context).await;
+    for number in ledger.unknown() {
+        let stood = stands.contains(&number);
+        let batch = ledger.batch(number);
+        let answer = Answer::of(client.append(batch).await);
+        match &answer {
+            Answer::Appended(appended) if !batch.events.is_empty() => {
+                assert_eq!(appended.duplicate, stood, "{context}: {batch:?}");
+            }
+            Answer::Appended(_) => {}
+            Answer::Refused(failure) => {
+                assert!(
+                    !stood && ledger::races(batch),
+                    "{context}: {failure} for {batch:?}"
+                );
+            }
+            Answer::Unknown => panic!("{context}: a retry was not answered: {batch:?}"),
+        }
+        ledger.settled(number, answer, stood);
+    }
+}
+
+fn tenant_dir(data: &Path) -> PathBuf {
+    data.join("tenants").join("default")
+}
+
+fn log_dir(data: &Path) -> PathBuf {
+    tenant_dir(data).join("log")
+}
+
+/// The newest log file has its name, and no frame yet. Answers were given since the start, which wrote frames into the
+/// newest file of then: this is another one.
+fn is_rolling_over(data: &Path) -> bool {
+    let paths = fs::read_dir(log_dir(data)).unwrap();
+    let newest = paths
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+        .max()
+        .unwrap();
+    let bytes = fs::read(newest).unwrap();
+    bytes[HEADER_BYTES..].iter().all(|&byte| byte == 0)
+}
