@@ -66,21 +66,25 @@ class Proxy:
             except OSError:
                 client.close()
                 continue
+            pair = (client, upstream)
             with self._lock:
-                self._pairs.append((client, upstream))
+                self._pairs.append(pair)
                 self.connections += 1
-            threading.Thread(target=self._forward, args=(client, upstream, False), daemon=True).start()
-            threading.Thread(target=self._forward, args=(upstream, client, True), daemon=True).start()
+            threading.Thread(target=self._forward, args=(pair, client, upstream), daemon=True).start()
+            threading.Thread(target=self._forward, args=(pair, upstream, client), daemon=True).start()
 
-    def _forward(self, source: socket.socket, sink: socket.socket, answers: bool) -> None:
+    def _forward(self, pair: tuple[socket.socket, socket.socket], source: socket.socket, sink: socket.socket) -> None:
         with source, contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
-                sink.sendall(self._let_through(data) if answers else data)
+                sink.sendall(self._let_through(pair, data) if sink is pair[0] else data)
         with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_RDWR)
 
-    def _let_through(self, data: bytes) -> bytes:
+    def _let_through(self, pair: tuple[socket.socket, socket.socket], data: bytes) -> bytes:
         with self._lock:
+            if pair not in self._pairs:
+                # It was cut: an answer that was on its way is lost, too.
+                return b""
             if self._bytes_left is None:
                 return data
             data = data[: self._bytes_left]
