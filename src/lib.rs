@@ -15,8 +15,9 @@
 //! | `service` | gRPC to engine and back | `engine`, `proto`, `types`, `telemetry` |
 //! | [`server`] | puts it together: opens, listens, drains | all of the above, `config` |
 //! | [`client`] | the Rust client over gRPC | `proto`, `types` |
-//! | [`config`], `telemetry` | settings; logs and metrics | `types`, `engine` |
-//! | [`cli`] | arguments to calls | `client`, `server`, `config`, `engine`, `types` |
+//! | [`config`] | settings | `types`, `engine` |
+//! | `telemetry` | logs and metrics | `types` |
+//! | [`cli`] | arguments to calls | `client`, `server`, `config`, `telemetry`, `engine`, `proto`, `types` |
 //!
 //! Data flows from `service` to `engine` to `storage` and comes back by pull. `tests/tidy.rs` enforces the arrows.
 //!
