@@ -3,7 +3,7 @@
 //! Nothing is queued for a subscriber: a slow one costs nothing and loses nothing. Invariant: what is delivered has
 //! ascending positions, each wanted event once; everything wanted up to `position()` was delivered.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use tokio::{
     select,
@@ -68,6 +68,8 @@ pub struct Subscription {
     filter: Filter,
     partitions: Partitions,
     waiter: Waiter,
+    /// There may be wanted events between the position and the head.
+    look: bool,
     position: Position,
     /// The read on its way, and how many batches it delivered.
     reader: Option<(Reader, u64)>,
@@ -101,6 +103,7 @@ impl Subscription {
             filter,
             partitions,
             waiter,
+            look: true,
             position: after,
             reader: None,
             phase: Phase::New,
@@ -121,14 +124,14 @@ impl Subscription {
             return Ok(self.state(Delivery::Checkpoint(self.position)));
         }
         loop {
-            if self.reader.is_none() && self.log.head() > self.position {
-                let reader = self.log.reader(
-                    &self.filter,
-                    self.position,
-                    self.log.head(),
-                    self.partitions,
-                );
-                self.reader = Some((reader, 0));
+            if self.reader.is_none() && mem::take(&mut self.look) {
+                let head = self.log.head();
+                if head > self.position {
+                    let reader =
+                        self.log
+                            .reader(&self.filter, self.position, head, self.partitions);
+                    self.reader = Some((reader, 0));
+                }
             }
             if let Some((reader, batches)) = &mut self.reader {
                 let head = reader.head();
@@ -155,14 +158,21 @@ impl Subscription {
                 self.phase = Phase::Live;
                 return Ok(self.state(Delivery::CaughtUp(self.position)));
             }
-            let now = Instant::now();
-            if now >= self.due {
-                self.due = now + CHECKPOINT_EVERY;
-            }
             select! {
-                () = self.waiter.woken() => {}
-                // Time to see how far the log has come without anything for us.
-                () = sleep_until(self.due) => {}
+                () = self.waiter.woken() => self.look = true,
+                () = sleep_until(self.due) => {
+                    // How far has the log come without anything for us?
+                    let through = self.log.waiters().woken_through();
+                    if self.waiter.was_woken() {
+                        self.look = true;
+                    } else {
+                        self.position = self.position.max(through);
+                    }
+                    if self.position > self.stated_position {
+                        return Ok(self.state(Delivery::Checkpoint(self.position)));
+                    }
+                    self.due = Instant::now() + CHECKPOINT_EVERY;
+                }
             }
         }
     }

@@ -7,10 +7,16 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, ErrorKind},
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::Path,
     sync::Arc,
 };
+
+use rustix::fs::OFlags;
+
+/// Files are read and written by the kernel in pages of so many bytes; a write of whole ones reads nothing before.
+pub const PAGE_BYTES: usize = 4096;
+const ZEROS_BYTES: usize = 1 << 20;
 
 /// Folders and files. Paths are absolute or relative to the working folder; folders are synced by the caller.
 pub trait Disk: Send + Sync + 'static {
@@ -32,6 +38,13 @@ pub trait Disk: Send + Sync + 'static {
     fn available_bytes(&self, dir: &Path) -> io::Result<u64>;
     /// Locks a file against other processes for as long as the result lives; `WouldBlock` if another holds it.
     fn lock(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+    /// Makes a file of so many zeros, written and synced, or overwrites the one that is there.
+    fn create_zeros(&self, path: &Path, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
+        let file = self.create(path)?;
+        file.write_zeros(0, bytes)?;
+        file.sync_data()?;
+        Ok(file)
+    }
 }
 
 /// An open file. Positioned calls only, usable by many threads at once.
@@ -98,6 +111,17 @@ impl dyn DiskFile {
         Ok(())
     }
 
+    /// Writes zeros from one offset to another.
+    pub fn write_zeros(&self, mut from: u64, to: u64) -> io::Result<()> {
+        let zeros = vec![0; ZEROS_BYTES];
+        while from < to {
+            let len = (to - from).min(ZEROS_BYTES as u64);
+            self.write_all_at(&zeros[..len as usize], from)?;
+            from += len;
+        }
+        Ok(())
+    }
+
     /// Reads the file from its start to its end.
     pub fn read_all(&self) -> io::Result<Vec<u8>> {
         let len = usize::try_from(self.bytes()?).map_err(|_| ErrorKind::OutOfMemory)?;
@@ -158,6 +182,39 @@ impl Disk for RealDisk {
         file.try_lock()?;
         Ok(Arc::new(file))
     }
+
+    /// Past the page cache where the file system can: the zeros are never read, and copying them would cost as much as
+    /// writing the log.
+    fn create_zeros(&self, path: &Path, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
+        let file = self.create(path)?;
+        let whole = bytes - bytes % PAGE_BYTES as u64;
+        match write_zeros_directly(path, whole) {
+            Ok(()) => file.write_zeros(whole, bytes)?,
+            Err(e) if e.kind() == ErrorKind::InvalidInput => file.write_zeros(0, bytes)?,
+            Err(e) => return Err(e),
+        }
+        file.sync_data()?;
+        Ok(file)
+    }
+}
+
+/// Writes whole pages of zeros; `InvalidInput` if the file system has no direct I/O, or none for this file.
+fn write_zeros_directly(path: &Path, bytes: u64) -> io::Result<()> {
+    let flags = OFlags::DIRECT.bits().cast_signed();
+    let file = OpenOptions::new()
+        .write(true)
+        .custom_flags(flags)
+        .open(path)?;
+    // Direct I/O wants the memory aligned as well.
+    let buffer = vec![0; ZEROS_BYTES + PAGE_BYTES];
+    let zeros = &buffer[buffer.as_ptr().align_offset(PAGE_BYTES)..][..ZEROS_BYTES];
+    let mut at = 0;
+    while at < bytes {
+        let len = (bytes - at).min(ZEROS_BYTES as u64);
+        FileExt::write_all_at(&file, &zeros[..len as usize], at)?;
+        at += len;
+    }
+    Ok(())
 }
 
 impl DiskFile for File {

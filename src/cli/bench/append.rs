@@ -29,7 +29,8 @@ use crate::{
 /// Subscriptions over one connection: below the number of streams that a server allows.
 const SUBSCRIBERS_A_CONNECTION: u32 = 100;
 
-/// Batches, each writer waiting for its answer; once more with idle subscribers if there shall be any.
+/// Batches, each writer waiting for its answer; if there shall be idle subscribers, once more with them, and once more
+/// without, since a log that grows gets slower by itself.
 pub(super) async fn append(bench: &Bench) -> Result<Outcome, CliError> {
     let alone = append_for(bench, bench.window()).await?;
     if bench.args.idle_subscribers == 0 {
@@ -38,11 +39,14 @@ pub(super) async fn append(bench: &Bench) -> Result<Outcome, CliError> {
     let idle = idle_subscribers(bench).await?;
     let watched = append_for(bench, bench.window()).await?;
     drop(idle);
+    let after = append_for(bench, bench.window()).await?.figures();
     let (alone, watched) = (alone.figures(), watched.figures());
+    let without = f64::midpoint(alone.events_per_second, after.events_per_second);
     let more = json!({
         "subscribers": bench.args.idle_subscribers,
         "with_them": watched,
-        "share_of_events_per_second": watched.events_per_second / alone.events_per_second,
+        "after_them": after,
+        "share_of_events_per_second": watched.events_per_second / without,
     });
     Ok(Outcome {
         figures: alone,

@@ -222,7 +222,8 @@ fn publish<'a>(
     telemetry::head(&log.tenant, head);
     let published = batches.clone().count();
     log.sequencer.lock().unpublished.drain(..published);
-    log.waiters.wake(batches.flat_map(|batch| &batch.events));
+    log.waiters
+        .wake(batches.flat_map(|batch| &batch.events), head);
 }
 
 /// Enters the files that a group came to, in order, whether or not they hold rows.

@@ -13,7 +13,7 @@ use super::{
     bytes::get_u32,
     file::{self, FileHeader, HEADER_BYTES, InvalidHeader},
     frame::{self, FRAME_ALIGN, FRAME_HEADER_BYTES, Frame, FrameDraft, FramePlace, InvalidFrame},
-    spare::{self, SpareFile},
+    spare::SpareFile,
     writer::{LogFile, LogPlace, LogWriter, WriterState, publish, random_salt},
 };
 use crate::{
@@ -373,7 +373,7 @@ fn copy(
     let path = place.log_dir.join("recovered.new");
     let file = place.disk.create(&path)?;
     file.write_all_at(&bytes[HEADER_BYTES..], HEADER_BYTES as u64)?;
-    spare::write_zeros(&*file, bytes.len() as u64, capacity)?;
+    file.write_zeros(bytes.len() as u64, capacity)?;
     let fresh = Arc::new(publish(
         place,
         SpareFile {

@@ -10,8 +10,6 @@ use std::{
 
 use crate::storage::disk::{Disk, DiskFile};
 
-const ZEROS_BYTES: usize = 1 << 20;
-
 /// A file of zeros under a name that is not a log file's.
 pub(crate) struct SpareFile {
     pub(crate) file: Arc<dyn DiskFile>,
@@ -68,23 +66,9 @@ impl Drop for Spare {
 
 /// Makes a file of zeros, synced, its name not yet durable.
 pub(crate) fn make(disk: &dyn Disk, path: PathBuf, capacity: u64) -> io::Result<SpareFile> {
-    let file = disk.create(&path)?;
-    write_zeros(&*file, 0, capacity)?;
-    file.sync_data()?;
     Ok(SpareFile {
-        file,
+        file: disk.create_zeros(&path, capacity)?,
         path,
         capacity,
     })
-}
-
-/// Fills a file with zeros from one offset to another.
-pub(crate) fn write_zeros(file: &dyn DiskFile, mut from: u64, to: u64) -> io::Result<()> {
-    let zeros = vec![0; ZEROS_BYTES];
-    while from < to {
-        let len = (to - from).min(ZEROS_BYTES as u64);
-        file.write_all_at(&zeros[..len as usize], from)?;
-        from += len;
-    }
-    Ok(())
 }

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     storage::{
-        disk::{Disk, DiskFile},
+        disk::{Disk, DiskFile, PAGE_BYTES},
         manifest::Manifest,
     },
     types::{
@@ -147,7 +147,8 @@ impl LogWriter {
         recorded_at: Timestamp,
     ) -> Result<Vec<Chunk>, WriteFailed> {
         let mut chunks = Vec::with_capacity(1);
-        let mut buffer = Vec::with_capacity(frames.clone().map(|f| f.bytes().len()).sum());
+        let bytes: usize = frames.clone().map(|f| f.bytes().len()).sum();
+        let mut buffer = Vec::with_capacity(bytes + PAGE_BYTES);
         for (attempted, frame) in frames.enumerate() {
             if self.end + (buffer.len() + frame.bytes().len()) as u64 > self.capacity {
                 chunks.extend(self.flush(std::mem::take(&mut buffer), attempted)?);
@@ -194,7 +195,11 @@ impl LogWriter {
         self.manifest.write(&*self.place.disk, &self.place.dir)
     }
 
-    fn flush(&mut self, buffer: Vec<u8>, attempted: usize) -> Result<Option<Chunk>, WriteFailed> {
+    fn flush(
+        &mut self,
+        mut buffer: Vec<u8>,
+        attempted: usize,
+    ) -> Result<Option<Chunk>, WriteFailed> {
         if buffer.is_empty() {
             return Ok(None);
         }
@@ -205,9 +210,15 @@ impl LogWriter {
             error,
             attempted,
         };
+        // Zeros up to the end of the page: a page written whole is not read before.
+        let frames = buffer.len();
+        let end = self.end + frames as u64;
+        let padded = end.next_multiple_of(PAGE_BYTES as u64).min(self.capacity);
+        buffer.resize((padded - self.end) as usize, 0);
         file.file
             .write_all_at(&buffer, self.end)
             .map_err(|e| failed("writing", e))?;
+        buffer.truncate(frames);
         file.file.sync_data().map_err(|e| failed("syncing", e))?;
         let chunk = Chunk {
             file: Arc::clone(file),
