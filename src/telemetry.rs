@@ -104,6 +104,9 @@ struct Metrics {
     sync_seconds: Histogram,
     queue_bytes: Gauge,
     subscribers: Gauge,
+    sealed_events: Counter,
+    seal_seconds: Histogram,
+    seal_failures: Counter,
     calls: [[OnceLock<Counter>; CODES.len()]; METHODS.len()],
     handle: PrometheusHandle,
 }
@@ -140,6 +143,21 @@ pub(crate) fn queue_bytes(bytes: usize) {
 pub(crate) fn head(tenant: &TenantId, head: Position) {
     if METRICS.get().is_some() {
         gauge!("annals_head", "tenant" => tenant.to_string()).set(head as f64);
+    }
+}
+
+/// Events got their lasting form.
+pub(crate) fn sealed(events: u64, took: Duration) {
+    if let Some(metrics) = METRICS.get() {
+        metrics.sealed_events.increment(events);
+        metrics.seal_seconds.record(took);
+    }
+}
+
+/// Events did not get their lasting form; it is tried again.
+pub(crate) fn seal_failed() {
+    if let Some(metrics) = METRICS.get() {
+        metrics.seal_failures.increment(1);
     }
 }
 
@@ -201,6 +219,7 @@ fn install() -> Result<(), String> {
     let full = |name: &str| Matcher::Full(name.to_owned());
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(full("annals_sync_seconds"), &seconds)
+        .and_then(|b| b.set_buckets_for_metric(full("annals_seal_seconds"), &seconds))
         .and_then(|b| b.set_buckets_for_metric(full("annals_group_bytes"), &bytes))
         .and_then(|b| b.set_buckets_for_metric(full("annals_group_batches"), &powers(2.0, 14)))
         .and_then(PrometheusBuilder::install_recorder)
@@ -215,6 +234,9 @@ fn install() -> Result<(), String> {
         sync_seconds: histogram!("annals_sync_seconds"),
         queue_bytes: gauge!("annals_queue_bytes"),
         subscribers: gauge!("annals_subscribers"),
+        sealed_events: counter!("annals_sealed_events_total"),
+        seal_seconds: histogram!("annals_seal_seconds"),
+        seal_failures: counter!("annals_seal_failures_total"),
         calls: array::from_fn(|_| array::from_fn(|_| OnceLock::new())),
         handle,
     };
@@ -225,6 +247,16 @@ fn install() -> Result<(), String> {
 
 fn describe() {
     describe_counter!("annals_appends_total", "Batches made durable");
+    describe_counter!("annals_sealed_events_total", "Events written to segments");
+    describe_histogram!(
+        "annals_seal_seconds",
+        Unit::Seconds,
+        "Time to write a segment and its index"
+    );
+    describe_counter!(
+        "annals_seal_failures_total",
+        "Segments that could not be written at once"
+    );
     describe_counter!("annals_events_total", "Events made durable");
     describe_counter!(
         "annals_bytes_total",

@@ -97,6 +97,7 @@ const LINES_MAX: usize = 600;
 
 /// Direct dependencies that the lock file holds more than once, and why nothing can be done about it.
 const SEVERAL_VERSIONS: &[(&str, &str)] = &[
+    ("base64", "tonic has 0.22, parquet 0.23"),
     ("getrandom", "rand 0.9, which others depend on, has 0.3"),
     ("syn", "some derive macros are still written with 2"),
 ];

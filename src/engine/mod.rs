@@ -33,7 +33,7 @@ use tokio::{
 use uuid::Uuid;
 
 use self::{
-    log::{Log, Shared, recent::Recent},
+    log::{Log, Shared},
     tenant::Tenant,
 };
 use crate::{
@@ -262,12 +262,7 @@ impl Engine {
             LockError::Io(error) => OpenError::io("locking", &dir, &error),
         })?;
         disk.make_dir(&tenants_dir).map_err(failed)?;
-        let shared = Shared {
-            limits: Arc::new(options.limits.clone()),
-            clock,
-            hasher: options.hasher,
-            recent: Arc::new(Recent::new(options.limits.recent_bytes_max)),
-        };
+        let shared = Shared::new(&options.limits, clock, options.hasher);
         let room = options.limits.queue_bytes_max.min(Semaphore::MAX_PERMITS);
         let inner = Arc::new(Inner {
             disk,
@@ -463,7 +458,7 @@ impl Inner {
         let log_id = LogId::from_bytes(Uuid::new_v4().into_bytes());
         let writer = writer::create(place.clone(), log_id)
             .map_err(|error| OpenError::io("making the log in", &dir, &error))?;
-        let log = Log::new(id.clone(), log_id, place, writer, &self.shared);
+        let log = Log::new(id.clone(), place, writer, &self.shared);
         Ok(self.with_log(log))
     }
 

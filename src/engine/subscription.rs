@@ -93,10 +93,8 @@ impl Subscription {
         after: Position,
         partitions: Partitions,
     ) -> Self {
-        // Types with a prefix may be new ones.
-        let open = !filter.event_type_prefix.as_bytes().is_empty();
         let set = log.filter_set(&filter);
-        let waiter = log.waiters().register(&set, open);
+        let waiter = log.waiters().register(&set);
         telemetry::subscribers_changed(1);
         Self {
             log,
@@ -129,7 +127,7 @@ impl Subscription {
                 if head > self.position {
                     let reader =
                         self.log
-                            .reader(&self.filter, self.position, head, self.partitions);
+                            .reader(&self.filter, self.position, head, self.partitions)?;
                     self.reader = Some((reader, 0));
                 }
             }

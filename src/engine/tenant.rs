@@ -14,7 +14,7 @@ use super::{
     ingest::{self, Violated},
     log::{
         Log, RecoveryReport,
-        names::{NameIndex, NameRows},
+        names::NameRows,
         prepared::Prepared,
         read::Reader,
         sequencer::{self, Outcome, Reply, Waiting},
@@ -29,7 +29,7 @@ use crate::{
         hash::KeyHasher,
         id::{LogId, Position, TenantId},
         limits::{Limits, PAGE_MAX},
-        read::{AsOf, Filter, ReadError, ReadRequest},
+        read::{AsOf, Filter, NameKind, ReadError, ReadRequest},
         slot::Partitions,
         text::Text,
         time::Timestamp,
@@ -67,6 +67,10 @@ pub struct TenantStats {
     pub log_bytes: u64,
     /// Files that the log consists of.
     pub log_files: u64,
+    /// The last position that stands in a segment.
+    pub sealed: Position,
+    /// Segments on disk.
+    pub segments: u64,
     /// Subscriptions now.
     pub subscribers: u64,
     /// When the last event was recorded.
@@ -136,6 +140,7 @@ impl Tenant {
     /// Appends a batch: all of it or nothing. Returns after it is on disk. A caller that goes away before may have
     /// appended it all the same.
     pub async fn append(&self, batch: Batch) -> Result<Appended, AppendError> {
+        self.log.wait_for_seals().await?;
         let bytes = self.room_for(&batch);
         let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(bytes) else {
             return Err(AppendError::QueueFull {
@@ -186,8 +191,7 @@ impl Tenant {
             Ok(prepared) => prepared,
             Err(refused) => return sequencer::answer_in_order(&self.log, Err(refused), waiting),
         };
-        let prejudged = sequencer::prejudge(&self.log, &prepared.guards);
-        sequencer::submit(&self.log, prepared, &prejudged, waiting);
+        sequencer::submit(&self.log, prepared, waiting);
     }
 
     fn prepare(&self, batch: Batch) -> Result<Prepared, AppendError> {
@@ -201,7 +205,8 @@ impl Tenant {
         ingest::prepare(batch, &self.limits, self.hasher)
     }
 
-    /// Reads events as of now. Does no I/O itself.
+    /// Reads events as of now. Where a time or a version has to be found among sealed events, it looks into the index on
+    /// disk; events are read as they are asked for.
     #[expect(
         clippy::needless_pass_by_value,
         reason = "a request is made for the call"
@@ -222,9 +227,9 @@ impl Tenant {
         if let Some(bound) = request.through {
             through = through.min(bound);
         }
-        let mut reader = self
-            .log
-            .reader(&request.filter, request.after, through, self.partitions);
+        let mut reader =
+            self.log
+                .reader(&request.filter, request.after, through, self.partitions)?;
         reader.direction = request.direction;
         reader.limit = request.limit.unwrap_or(u64::MAX);
         reader.head = head;
@@ -262,8 +267,8 @@ impl Tenant {
     ) -> Result<EntityState, ReadError> {
         check_names(slice::from_ref(entity_id), "entity_id")?;
         let head = self.log.head();
-        let entity = self.log.entity(entity_id);
-        if self.log.first_of(&entity, head).is_none() {
+        let (last, _) = self.log.version_position(entity_id, 0, head)?;
+        if last == 0 {
             return Err(ReadError::NoSuchEntity(entity_id.clone()));
         }
         let through = self.as_of(as_of, slice::from_ref(entity_id), head)?;
@@ -271,7 +276,7 @@ impl Tenant {
             entity_ids: vec![entity_id.clone()],
             ..Filter::default()
         };
-        let mut reader = self.log.reader(&filter, 0, through, self.partitions);
+        let mut reader = self.log.reader(&filter, 0, through, self.partitions)?;
         let mut state = None;
         let mut last = None;
         while let Some(events) = reader.next().await? {
@@ -296,15 +301,15 @@ impl Tenant {
 
     /// Entities in the order of their names.
     pub fn list_entities(&self, request: &ListRequest) -> Result<Listing, ReadError> {
-        self.list(self.log.entities(), request)
+        self.list(NameKind::Entity, request)
     }
 
     /// Event types in the order of their names.
     pub fn list_event_types(&self, request: &ListRequest) -> Result<Listing, ReadError> {
-        self.list(self.log.types(), request)
+        self.list(NameKind::Type, request)
     }
 
-    fn list(&self, names: &NameIndex, request: &ListRequest) -> Result<Listing, ReadError> {
+    fn list(&self, kind: NameKind, request: &ListRequest) -> Result<Listing, ReadError> {
         let now = self.log.head();
         let head = request.head.unwrap_or(now);
         if head > now {
@@ -316,7 +321,8 @@ impl Tenant {
         }
         let limit = request.limit.clamp(1, PAGE_MAX);
         let after = request.after.as_ref().map(Text::as_bytes);
-        let mut found = names.list(request.prefix.as_bytes(), after, limit + 1, head);
+        let pieces = self.log.pieces();
+        let mut found = pieces.list(kind, request.prefix.as_bytes(), after, limit + 1, head)?;
         let more = found.len() > limit;
         found.truncate(limit);
         let summary = |name: NameRows| NameSummary {
@@ -411,13 +417,13 @@ impl Tenant {
                 position,
                 head,
             }),
-            Some(AsOf::RecordedAt(time)) => Ok(self.log.position_at(time, head)),
+            Some(AsOf::RecordedAt(time)) => self.log.position_at(time, head),
             Some(AsOf::Version(version)) => {
                 let [entity_id] = entity_ids else {
                     let what = "a version is one entity's: name exactly one";
                     return Err(ReadError::Invalid(Violations::one("as_of.version", what)));
                 };
-                let (last, position) = self.log.version_position(entity_id, version, head);
+                let (last, position) = self.log.version_position(entity_id, version, head)?;
                 position.ok_or_else(|| {
                     let entity_id = entity_id.clone();
                     ReadError::BeyondVersion {
@@ -452,6 +458,9 @@ pub struct StreamAppender {
 impl StreamAppender {
     /// Hands over a batch; waits for room in the queue, not for the answer.
     pub async fn append(&mut self, request_id: u64, batch: Batch) {
+        if let Err(refused) = self.tenant.log.wait_for_seals().await {
+            return self.refuse(request_id, refused);
+        }
         let bytes = self.tenant.room_for(&batch);
         let room = match Arc::clone(&self.tenant.room).try_acquire_many_owned(bytes) {
             Ok(room) => Some(room),

@@ -12,6 +12,9 @@ use super::{
     time::Timestamp,
 };
 
+/// Hint for those who are refused because segments cannot be written: about how often it is tried.
+const SEAL_RETRY: Duration = Duration::from_secs(1);
+
 /// Events, guards and cursor records that are appended together or not at all.
 ///
 /// ```
@@ -314,6 +317,10 @@ pub enum AppendError {
         bytes_max: usize,
         retry_after: Duration,
     },
+    #[error(
+        "segments cannot be written, and memory holds no more without them: see the server's log, mend the cause, retry"
+    )]
+    SealBehind,
     #[error("the disk has {available} bytes left, {reserve} are kept free: make room, then retry")]
     DiskFull { available: u64, reserve: u64 },
     #[error(
@@ -343,7 +350,7 @@ impl AppendError {
             Self::Guard(_) => Kind::Conflict,
             Self::BeyondHead { .. } | Self::BelowFloor { .. } => Kind::OutOfRange,
             Self::OtherLog { .. } => Kind::Refused,
-            Self::QueueFull { .. } | Self::DiskFull { .. } => Kind::Exhausted,
+            Self::QueueFull { .. } | Self::SealBehind | Self::DiskFull { .. } => Kind::Exhausted,
             Self::ClockBehind { .. } => Kind::Refused,
             Self::NotStored { .. } | Self::ShuttingDown => Kind::Unavailable,
             Self::OutcomeUnknown {
@@ -370,6 +377,7 @@ impl AppendError {
             Self::BelowFloor { .. } => "BELOW_FLOOR",
             Self::OtherLog { .. } => "OTHER_LOG",
             Self::QueueFull { .. } => "QUEUE_FULL",
+            Self::SealBehind => "SEAL_BEHIND",
             Self::DiskFull { .. } => "DISK_FULL",
             Self::ClockBehind { .. } => "CLOCK_BEHIND",
             Self::NotStored { .. } => "LOG_POISONED",
@@ -383,6 +391,7 @@ impl AppendError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::QueueFull { retry_after, .. } => Some(*retry_after),
+            Self::SealBehind => Some(SEAL_RETRY),
             Self::DiskFull { .. } => Some(Duration::from_secs(5)),
             Self::ShuttingDown => Some(Duration::from_secs(1)),
             _ => None,

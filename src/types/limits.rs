@@ -14,6 +14,8 @@ pub const GUARDS_MAX: usize = 1_000;
 pub const CURSORS_MAX: usize = 1_000;
 /// Largest page of a listing.
 pub const PAGE_MAX: usize = 1_000;
+/// A batch that repeats one of the last so many events is told as such.
+pub const REPEAT_WINDOW: u64 = 1_000_000;
 /// Bytes of events in one batch of a read, and so in a response message: generated clients stop at 4 MiB.
 pub const READ_BATCH_BYTES: usize = 1 << 20;
 /// Events in one batch of a read.
@@ -46,6 +48,18 @@ pub struct Limits {
     pub recent_bytes_max: usize,
     /// Bytes of a full log file; the first ones of a tenant are smaller.
     pub log_file_bytes: u64,
+    /// Events that are sealed at once, about: they become one segment.
+    pub seal_events: u64,
+    /// Bytes of log that are sealed at once, about.
+    pub seal_bytes: u64,
+    /// Parts of the log that may wait to be sealed; beyond, appends wait.
+    pub seal_backlog_max: usize,
+    /// Bytes of log files, all tenants together, that are kept once their events are sealed.
+    pub keep_bytes: u64,
+    /// Bytes of index blocks kept in memory.
+    pub index_cache_bytes: usize,
+    /// Bytes of descriptions of segments kept in memory.
+    pub segment_cache_bytes: usize,
     /// Bytes that must stay free on the disk; below, appends are refused.
     pub disk_reserve_bytes: u64,
     /// Tenants that are open at once.
@@ -61,6 +75,12 @@ impl Default for Limits {
             queue_bytes_max: 64 << 20,
             recent_bytes_max: 64 << 20,
             log_file_bytes: 64 << 20,
+            seal_events: 1 << 18,
+            seal_bytes: 64 << 20,
+            seal_backlog_max: 8,
+            keep_bytes: 8 << 30,
+            index_cache_bytes: 64 << 20,
+            segment_cache_bytes: 32 << 20,
             disk_reserve_bytes: 192 << 20,
             tenants_open_max: 10_000,
         }

@@ -167,3 +167,14 @@ impl ReadError {
         }
     }
 }
+
+/// The three kinds of names that events carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NameKind {
+    /// The entity that the event is about.
+    Entity,
+    /// Its type.
+    Type,
+    /// One of its tags.
+    Tag,
+}

@@ -1,18 +1,18 @@
 //! Power loss at every write, sync and change of a name, in normal work and during recovery.
 
-use annals::{Engine, TenantError, TenantId};
+use annals::{Engine, EngineOptions, TenantError, TenantId};
 
 use crate::{
     rng::{Rng, seeds},
     sim_disk::SimDisk,
-    workload::{Client, default_tenant, open, runtime},
+    workload::{Client, default_tenant, open, options, runtime, sealing_options},
 };
 
 /// Works until the power goes or everything is done; true if it was done.
 fn work(disk: &SimDisk, client: &mut Client) -> bool {
     let runtime = runtime();
     for session in 0..3 {
-        let Ok(engine) = open(disk) else {
+        let Ok(engine) = client.open(disk) else {
             assert!(disk.is_dead(), "a healthy disk could not be opened");
             return false;
         };
@@ -33,7 +33,9 @@ fn work(disk: &SimDisk, client: &mut Client) -> bool {
 pub(crate) fn go_on(disk: &SimDisk, client: &Client, context: &str) {
     let runtime = runtime();
     let mut client = client.clone();
-    let engine = open(disk).unwrap_or_else(|e| panic!("{context}: {e}"));
+    let engine = client
+        .open(disk)
+        .unwrap_or_else(|e| panic!("{context}: {e}"));
     let tenant = default_tenant(&runtime, &engine);
     client.check(&tenant, context);
     client.retry(&runtime, &tenant, context);
@@ -43,20 +45,21 @@ pub(crate) fn go_on(disk: &SimDisk, client: &Client, context: &str) {
     drop((tenant, engine));
 
     let again = disk.restart();
-    let engine = open(&again).unwrap_or_else(|e| panic!("{context}, again: {e}"));
+    let engine = client
+        .open(&again)
+        .unwrap_or_else(|e| panic!("{context}, again: {e}"));
     let tenant = default_tenant(&runtime, &engine);
     assert_eq!(tenant.recovery().cut_bytes, 0, "{context}");
     client.check(&tenant, context);
     again.check(context);
 }
 
-#[test]
-fn every_acknowledged_event_survives_a_crash_at_every_write_and_sync() {
+fn crash_at_every_change(options: &EngineOptions) {
     for seed in seeds(1) {
         for change in 0.. {
             let disk = SimDisk::new(seed ^ change);
             disk.crash_at(change);
-            let mut client = Client::new(seed);
+            let mut client = Client::of(options.clone(), seed);
             let done = work(&disk, &mut client);
             for image in 0..3 {
                 go_on(
@@ -74,12 +77,21 @@ fn every_acknowledged_event_survives_a_crash_at_every_write_and_sync() {
 }
 
 #[test]
-fn a_killed_process_loses_nothing_that_the_kernel_has() {
+fn every_acknowledged_event_survives_a_crash_at_every_write_and_sync() {
+    crash_at_every_change(&options());
+}
+
+#[test]
+fn every_acknowledged_event_survives_a_crash_while_it_is_sealed() {
+    crash_at_every_change(&sealing_options());
+}
+
+fn kill_at_every_change(options: &EngineOptions) {
     for seed in seeds(1) {
         for change in 0.. {
             let disk = SimDisk::new(seed ^ change);
             disk.crash_at(change);
-            let mut client = Client::new(seed);
+            let mut client = Client::of(options.clone(), seed);
             let done = work(&disk, &mut client);
             let context = format!("seed {seed}, killed at {change}");
             go_on(&disk.restart(), &client, &context);
@@ -91,19 +103,25 @@ fn a_killed_process_loses_nothing_that_the_kernel_has() {
 }
 
 #[test]
+fn a_killed_process_loses_nothing_that_the_kernel_has() {
+    kill_at_every_change(&options());
+    kill_at_every_change(&sealing_options());
+}
+
+#[test]
 fn crashes_during_recovery_lose_nothing() {
-    for seed in seeds(12) {
+    for (seed, options) in seeds(12).zip([options(), sealing_options()].iter().cycle()) {
         let mut rng = Rng::new(seed);
         let mut disk = SimDisk::new(seed);
         disk.crash_at(rng.below(150) as u64);
-        let mut client = Client::new(seed);
+        let mut client = Client::of(options.clone(), seed);
         work(&disk, &mut client);
         disk = disk.crash();
         // The first start gets no further than its first change, the next one to its second, and so on.
         for change in 0.. {
             let attempt = disk.restart();
             attempt.crash_at(change);
-            if open(&attempt).is_ok() && !attempt.is_dead() {
+            if client.open(&attempt).is_ok() && !attempt.is_dead() {
                 break;
             }
             disk = attempt.crash();

@@ -3,21 +3,21 @@
 
 use std::time::{Duration, Instant};
 
-use annals::{AppendError, Appended, Batch, Kind, NewEvent, OpenError, Tenant};
+use annals::{AppendError, Appended, Batch, EngineOptions, Kind, NewEvent, OpenError, Tenant};
 use tokio::runtime::Runtime;
 
 use crate::{
     crash::go_on,
     rng::seeds,
     sim_disk::{Fault, Lasting, SimDisk},
-    workload::{Client, default_tenant, open, read_all, runtime},
+    workload::{Client, default_tenant, open, options, read_all, runtime, sealing_options},
 };
 
 /// Works through some sessions. What fails is told, and then nothing but reads goes on.
 fn work(disk: &SimDisk, client: &mut Client, context: &str) {
     let runtime = runtime();
     for _ in 0..3 {
-        let engine = match open(disk) {
+        let engine = match client.open(disk) {
             Ok(engine) => engine,
             Err(OpenError::Io { .. }) => return,
             Err(other) => panic!("{context}: {other}"),
@@ -43,13 +43,13 @@ fn append(runtime: &Runtime, tenant: &Tenant) -> Result<Appended, AppendError> {
     runtime.block_on(tenant.append(Batch::new([NewEvent::new("other", "t", "{}")])))
 }
 
-fn fail_at_every_change(fault: Fault, lasting: Lasting) {
+fn fail_at_every_change(options: &EngineOptions, fault: Fault, lasting: Lasting) {
     for seed in seeds(1) {
         for change in 0.. {
             let context = format!("seed {seed}, {fault:?} {lasting:?} at {change}");
             let disk = SimDisk::new(seed ^ change);
             disk.fail_change(change, fault, lasting);
-            let mut client = Client::new(seed);
+            let mut client = Client::of(options.clone(), seed);
             work(&disk, &mut client, &context);
             disk.check(&context);
             go_on(&disk.restart(), &client, &format!("{context}, restarted"));
@@ -63,18 +63,22 @@ fn fail_at_every_change(fault: Fault, lasting: Lasting) {
 
 #[test]
 fn one_io_error_anywhere_makes_no_answer_false() {
-    fail_at_every_change(Fault::Io, Lasting::Once);
+    fail_at_every_change(&options(), Fault::Io, Lasting::Once);
+    fail_at_every_change(&sealing_options(), Fault::Io, Lasting::Once);
 }
 
 #[test]
 fn io_errors_from_anywhere_on_make_no_answer_false() {
-    fail_at_every_change(Fault::Io, Lasting::FromThenOn);
+    fail_at_every_change(&options(), Fault::Io, Lasting::FromThenOn);
+    fail_at_every_change(&sealing_options(), Fault::Io, Lasting::FromThenOn);
 }
 
 #[test]
 fn a_full_disk_anywhere_makes_no_answer_false() {
-    fail_at_every_change(Fault::NoSpace, Lasting::Once);
-    fail_at_every_change(Fault::NoSpace, Lasting::FromThenOn);
+    for options in [options(), sealing_options()] {
+        fail_at_every_change(&options, Fault::NoSpace, Lasting::Once);
+        fail_at_every_change(&options, Fault::NoSpace, Lasting::FromThenOn);
+    }
 }
 
 #[test]

@@ -89,3 +89,30 @@ fn every_answer_is_the_models_though_all_is_read_from_disk() {
         },
     );
 }
+
+#[test]
+fn every_answer_is_the_models_though_events_are_sealed() {
+    check(
+        300,
+        &Setup {
+            seal_events: 7,
+            ..Setup::default()
+        },
+    );
+}
+
+#[test]
+fn every_answer_is_the_models_though_sealed_log_files_are_gone() {
+    for hasher in [KeyHasher::default(), KeyHasher::with_bits(8)] {
+        check(
+            150,
+            &Setup {
+                hasher,
+                recent_bytes_max: 0,
+                seal_events: 5,
+                keep_bytes: 0,
+                ..Setup::default()
+            },
+        );
+    }
+}

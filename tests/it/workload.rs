@@ -36,6 +36,15 @@ pub(crate) fn options() -> EngineOptions {
     }
 }
 
+/// As [`options`], and what is complete becomes a segment at once, from which it is read.
+pub(crate) fn sealing_options() -> EngineOptions {
+    let mut options = options();
+    options.limits.seal_events = 10;
+    options.limits.seal_backlog_max = usize::MAX;
+    options.limits.keep_bytes = 0;
+    options
+}
+
 pub(crate) fn open(disk: &SimDisk) -> Result<Engine, OpenError> {
     open_with(disk, Arc::new(SystemClock), options())
 }
@@ -94,6 +103,7 @@ enum Moved {
 /// See the module.
 #[derive(Clone)]
 pub(crate) struct Client {
+    options: EngineOptions,
     rng: Rng,
     sent: Vec<Sent>,
     /// In the order of the log: which cursor, where to.
@@ -107,7 +117,13 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(seed: u64) -> Self {
+        Self::of(options(), seed)
+    }
+
+    /// Of stores that work so.
+    pub(crate) fn of(options: EngineOptions, seed: u64) -> Self {
         Self {
+            options,
             rng: Rng::new(seed),
             sent: Vec::new(),
             moves: Vec::new(),
@@ -115,6 +131,10 @@ impl Client {
             unknown: Vec::new(),
             head: 0,
         }
+    }
+
+    pub(crate) fn open(&self, disk: &SimDisk) -> Result<Engine, OpenError> {
+        open_with(disk, Arc::new(SystemClock), self.options.clone())
     }
 
     /// Sends so many bursts of batches; stops at the first that could not be stored.

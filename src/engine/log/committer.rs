@@ -16,7 +16,7 @@ use tracing::{debug, error, warn};
 
 use super::{
     Log,
-    sequencer::{Outcome, PlacedBatch, Queued, Sequencer, State, Waiting},
+    sequencer::{Outcome, PlacedBatch, Queued, Sequencer, State, Waiting, unreadable},
 };
 use crate::{
     storage::log::{
@@ -177,7 +177,7 @@ fn commit(log: &Arc<Log>, writer: &mut LogWriter, group: Vec<Queued>) -> Result<
 /// The time of the next group: the clock's, but later than that of the group before.
 fn next_time(log: &Log) -> Timestamp {
     let last = log.recorded_at.load(Ordering::Relaxed);
-    let time = log.clock.now().as_micros().max(last + 1);
+    let time = log.shared.clock.now().as_micros().max(last + 1);
     log.recorded_at.store(time, Ordering::Relaxed);
     Timestamp::from_micros(time).unwrap_or(Timestamp::MAX)
 }
@@ -224,6 +224,7 @@ fn publish<'a>(
     log.sequencer.lock().unpublished.drain(..published);
     log.waiters
         .wake(batches.flat_map(|batch| &batch.events), head);
+    super::seal::wake(log);
 }
 
 /// Enters the files that a group came to, in order, whether or not they hold rows.
@@ -238,7 +239,7 @@ fn keep_recent(log: &Arc<Log>, chunks: Vec<Chunk>) {
         let log_offset = chunk.file.log_offset(chunk.start);
         log.log_bytes
             .store(log_offset + chunk.bytes.len() as u64, Ordering::Relaxed);
-        log.recent_budget.push(&log.recent, log_offset, chunk.bytes);
+        log.shared.recent.push(&log.recent, log_offset, chunk.bytes);
     }
 }
 
@@ -263,13 +264,12 @@ fn answer(log: &Log, queued: Queued, recorded_at: Timestamp) {
 
 /// Adds to the answer to a repeat what is known once the original is durable.
 pub(super) fn complete(log: &Log, outcome: Outcome) -> Outcome {
-    outcome.map(|appended| match log.recorded_at(appended.last_position) {
-        Some(recorded_at) => Appended {
-            recorded_at,
-            ..appended
-        },
-        None => appended,
-    })
+    let mut appended = outcome?;
+    let recorded_at = log.recorded_at(appended.last_position);
+    if let Some(recorded_at) = recorded_at.map_err(unreadable)? {
+        appended.recorded_at = recorded_at;
+    }
+    Ok(appended)
 }
 
 /// Answers a group that could not be written, and everything behind it, in order: whoever comes meanwhile waits for the
@@ -307,6 +307,7 @@ fn poison(log: &Log, sequencer: &mut Sequencer, reason: String) {
         not_stored(waiting, &reason);
     }
     sequencer.state = State::Poisoned(reason);
+    log.seal_signals.done.notify_waiters();
 }
 
 fn not_stored(waiting: Waiting, reason: &str) {
@@ -330,6 +331,7 @@ pub(super) fn close(log: &Arc<Log>) {
     if sequencer.state == State::Open {
         sequencer.state = State::Closing;
     }
+    log.seal_signals.done.notify_waiters();
     log.work.notify_all();
     while sequencer.committing {
         log.idle.wait(&mut sequencer);

@@ -1,23 +1,31 @@
 //! One tenant's log: durable appends in one order, and the in-memory index of what has no index on disk.
 //!
 //! - [`sequencer`]: judges batches and puts them in order, on their callers' threads.
-//! - [`prepared`]: a batch that passed its checks.
+//! - [`prepared`]: a batch that passed its checks; [`repeat`]: one that was sent before.
 //! - [`committer`]: makes what is queued durable and shows it, on a thread of its own.
-//! - [`names`], [`ids`], [`rows`]: the index; [`set`]: what can be asked of it.
+//! - [`index`]: the lookup, in pieces; [`part`] and [`names`]: a piece in memory; [`set`]: what can be asked of them.
+//! - [`ids`]: ids of the newest events; [`rows`]: where events stand.
+//! - [`seal`]: gives complete parts their lasting form; [`cold`]: reads it; [`kept`]: log files that stay all the same.
 //! - [`recent`]: the newest bytes, in memory.
 //! - [`read`]: events by position, filter and direction.
 //! - [`head`], [`waiters`]: what is visible, and who waits for more.
 //!
 //! Not here: what makes a batch valid (`engine/ingest`), what subscriptions say (`engine/subscription`).
 
+mod cold;
 pub(crate) mod committer;
 pub(crate) mod head;
 pub(crate) mod ids;
+pub(crate) mod index;
+mod kept;
 pub(crate) mod names;
+pub(crate) mod part;
 pub(crate) mod prepared;
 pub(crate) mod read;
 pub(crate) mod recent;
+mod repeat;
 pub(crate) mod rows;
+mod seal;
 pub(crate) mod sequencer;
 pub(crate) mod set;
 pub(crate) mod waiters;
@@ -36,33 +44,37 @@ use parking_lot::{Condvar, Mutex};
 use tracing::{info, warn};
 
 use self::{
+    cold::OpenSegments,
     head::Head,
-    ids::IdIndex,
-    names::{NameIndex, row_of, rows_through},
+    ids::RecentIds,
+    index::{Index, Pieces, SealedCounts},
+    kept::{EndedFile, KeepBudget, KeptFiles},
     read::{Reader, Residue},
     recent::{Recent, RecentLog},
     rows::RowTable,
+    seal::{SealSignals, Sealing},
     sequencer::{Sequencer, State},
-    set::{Index, NameKind, Set},
+    set::Set,
     waiters::Waiters,
 };
 use crate::{
     engine::tenant::TenantStats,
     storage::{
+        index::cache::BlockCache,
         log::{
             frame::FRAME_HEADER_BYTES,
             recovery::{self, RecoverError, SeenFrame},
-            row::{self, Row},
+            row::Row,
             writer::{LogPlace, LogWriter},
         },
-        manifest::Manifest,
+        manifest::{Manifest, OpenManifest},
     },
     types::{
         append::{AppendError, CursorRecord},
         hash::KeyHasher,
         id::{LogId, Position, TenantId, Version},
         limits::{CLOCK_BEHIND_MAX, Limits},
-        read::{Damage, Direction, Filter},
+        read::{Damage, Direction, Filter, NameKind, ReadError},
         slot::{Partitions, SLOTS, slot},
         text::Text,
         time::{Clock, Timestamp},
@@ -78,7 +90,29 @@ pub(crate) struct Shared {
     pub(crate) limits: Arc<Limits>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) hasher: KeyHasher,
-    pub(crate) recent: Arc<Recent>,
+    recent: Arc<Recent>,
+    blocks: Arc<BlockCache>,
+    open_segments: Arc<OpenSegments>,
+    keep: Arc<KeepBudget>,
+    /// Whoever seals a part holds it.
+    seal_turn: Arc<Mutex<()>>,
+    logs: Arc<AtomicU64>,
+}
+
+impl Shared {
+    pub(crate) fn new(limits: &Limits, clock: Arc<dyn Clock>, hasher: KeyHasher) -> Self {
+        Self {
+            limits: Arc::new(limits.clone()),
+            clock,
+            hasher,
+            recent: Arc::new(Recent::new(limits.recent_bytes_max)),
+            blocks: Arc::new(BlockCache::new(limits.index_cache_bytes)),
+            open_segments: Arc::new(OpenSegments::new(limits.segment_cache_bytes)),
+            keep: Arc::new(KeepBudget::new(limits.keep_bytes)),
+            seal_turn: Arc::default(),
+            logs: Arc::default(),
+        }
+    }
 }
 
 /// What opening a log found.
@@ -100,15 +134,17 @@ pub struct RecoveryReport {
 pub(crate) struct Log {
     pub(crate) tenant: TenantId,
     pub(crate) log_id: LogId,
+    /// No other log of the process has it.
+    number: u64,
     pub(crate) recovery: RecoveryReport,
-    limits: Arc<Limits>,
-    clock: Arc<dyn Clock>,
+    shared: Shared,
+    manifest: Arc<OpenManifest>,
     head: Head,
     index: Index,
-    ids: IdIndex,
+    ids: RecentIds,
     table: RowTable,
+    kept: KeptFiles,
     recent: Arc<RecentLog>,
-    recent_budget: Arc<Recent>,
     /// Where cursors stand as of the head.
     cursors: Mutex<HashMap<Text, Position>>,
     slots: Box<[AtomicU64]>,
@@ -123,6 +159,8 @@ pub(crate) struct Log {
     /// Taken by the committer while it runs.
     writer: Mutex<Option<LogWriter>>,
     waiters: Waiters,
+    sealing: Mutex<Sealing>,
+    seal_signals: SealSignals,
     place: LogPlace,
     space: Space,
 }
@@ -144,10 +182,16 @@ impl Log {
         shared: &Shared,
     ) -> Result<Arc<Self>, RecoverError> {
         let started = Instant::now();
-        let mut log = Self::empty(tenant, manifest.log_id, place.clone(), shared);
-        let mut next = 1;
+        let manifest = OpenManifest::new(Arc::clone(&place.disk), place.dir.clone(), manifest);
+        let manifest = Arc::new(manifest);
+        let mut log = Self::empty(tenant, Arc::clone(&manifest), place.clone(), shared);
+        log.open_sealed()?;
+        let mut next = manifest.get().sealed.through() + 1;
         let see = &mut |seen: &SeenFrame<'_>| log.see(seen, &mut next);
-        let recovered = recovery::recover(place, manifest, see)?;
+        let recovered = recovery::recover(place, &manifest, see)?;
+        let kept = recovered.kept.into_iter();
+        let kept = kept.map(|(file, end)| EndedFile { file, end });
+        log.kept.add(kept.collect());
         if recovered.cut_bytes > 0 {
             warn!(
                 tenant = %log.tenant, bytes = recovered.cut_bytes, offset = recovered.cut_at,
@@ -166,37 +210,45 @@ impl Log {
         log.log_bytes = AtomicU64::new(recovered.writer.end());
         *log.writer.get_mut() = Some(recovered.writer);
         log.check_space();
-        Ok(Arc::new(log))
+        let log = Arc::new(log);
+        seal::wake(&log);
+        Ok(log)
     }
 
     /// A log that was just made.
     pub(crate) fn new(
         tenant: TenantId,
-        log_id: LogId,
         place: LogPlace,
         writer: LogWriter,
         shared: &Shared,
     ) -> Arc<Self> {
-        let mut log = Self::empty(tenant, log_id, place, shared);
+        let mut log = Self::empty(tenant, Arc::clone(writer.manifest()), place, shared);
         log.table.enter(writer.current());
         *log.writer.get_mut() = Some(writer);
         log.check_space();
         Arc::new(log)
     }
 
-    fn empty(tenant: TenantId, log_id: LogId, place: LogPlace, shared: &Shared) -> Self {
+    fn empty(
+        tenant: TenantId,
+        manifest: Arc<OpenManifest>,
+        place: LogPlace,
+        shared: &Shared,
+    ) -> Self {
+        let log_id = manifest.get().log_id;
         Self {
             tenant,
             log_id,
+            number: shared.logs.fetch_add(1, Ordering::Relaxed),
             recovery: RecoveryReport::default(),
-            limits: Arc::clone(&shared.limits),
-            clock: Arc::clone(&shared.clock),
+            shared: shared.clone(),
+            manifest,
             head: Head::new(0),
             index: Index::new(shared.hasher),
-            ids: IdIndex::new(),
+            ids: RecentIds::new(),
             table: RowTable::new(),
             recent: Arc::new(RecentLog::new()),
-            recent_budget: Arc::clone(&shared.recent),
+            kept: KeptFiles::new(Arc::clone(&shared.keep)),
             cursors: Mutex::default(),
             slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(),
             recorded_at: AtomicI64::new(0),
@@ -206,13 +258,15 @@ impl Log {
             idle: Condvar::new(),
             writer: Mutex::new(None),
             waiters: Waiters::new(),
+            sealing: Mutex::default(),
+            seal_signals: SealSignals::default(),
             place,
             space: Space::default(),
         }
     }
 
-    /// Enters a frame that stands in the log into the index.
-    fn see(&self, seen: &SeenFrame<'_>, next: &mut Position) -> Result<(), Damage> {
+    /// Enters a frame that stands in the log into the index. Its first events may be sealed.
+    fn see(&self, seen: &SeenFrame<'_>, next: &mut Position) -> Result<(), RecoverError> {
         let SeenFrame { file, start, frame } = seen;
         let rows_at = start + FRAME_HEADER_BYTES as u64;
         let damage = |offset: usize, what: String| Damage {
@@ -221,33 +275,61 @@ impl Log {
             what,
         };
         let rows = Bytes::copy_from_slice(frame.rows());
-        let mut offsets = Vec::with_capacity(frame.events() as usize);
+        let events = frame.events() as usize;
+        let mut offsets = Vec::with_capacity(events);
+        let first = frame.first_position();
+        let is_sealed = first < *next;
+        let pieces = if is_sealed {
+            self.pieces()
+        } else {
+            let bytes = frame.as_bytes().len();
+            self.index
+                .for_batch(first, events, bytes, &self.shared.limits)
+        };
+        let ids = if is_sealed {
+            self.ids.generations()
+        } else {
+            self.ids.for_events(events)
+        };
+        let mut counts = SealedCounts::new();
         let mut at = 0;
-        for _ in 0..frame.events() {
-            let row = Row::check(rows.slice(at..), *next).map_err(|e| damage(at, e.to_string()))?;
-            let hash = |name| self.index.hasher.hash(name);
-            let (entity, event_type) = (row.entity_id(), row.event_type());
-            let number = row_of(*next);
-            let version = self.index.entities.push(hash(entity), entity, number);
-            if version != row.version() {
-                let what = format!("an event states version {}, it is {version}", row.version());
-                return Err(damage(at, what));
-            }
-            self.index.types.push(hash(event_type), event_type, number);
-            for (i, tag) in row.tags().enumerate() {
-                if !row.tags().take(i).any(|earlier| earlier == tag) {
-                    self.index.tags.push(hash(tag), tag, number);
-                }
-            }
-            self.ids
-                .insert(hash(row::event_id(row.as_bytes()).as_bytes()), *next);
-            self.slots[slot(entity)].fetch_add(1, Ordering::Relaxed);
+        for position in (first..).take(events) {
+            let row =
+                Row::check(rows.slice(at..), position).map_err(|e| damage(at, e.to_string()))?;
             offsets.push(rows_at + at as u64);
             at += row.as_bytes().len();
+            if is_sealed {
+                continue;
+            }
+            let start = at - row.as_bytes().len();
+            let hash = |name: &[u8]| self.index.hasher.hash(name);
+            let (entity, event_type) = (row.entity_id(), row.event_type());
+            let mut push = |kind, name: &[u8]| {
+                let name = Text::from(Bytes::copy_from_slice(name));
+                let hash = hash(name.as_bytes());
+                if kind != NameKind::Tag {
+                    pieces.count_sealed(kind, hash, &name, &mut counts)?;
+                }
+                Ok::<_, ReadError>(pieces.push(kind, hash, &name, position, &counts))
+            };
+            let version = push(NameKind::Entity, entity)?;
+            if version != row.version() {
+                let what = format!("an event states version {}, it is {version}", row.version());
+                return Err(damage(start, what).into());
+            }
+            push(NameKind::Type, event_type)?;
+            for (i, tag) in row.tags().enumerate() {
+                if !row.tags().take(i).any(|earlier| earlier == tag) {
+                    push(NameKind::Tag, tag)?;
+                }
+            }
+            ids.insert(hash(row.event_id().as_bytes()), position);
+            self.slots[slot(entity)].fetch_add(1, Ordering::Relaxed);
             *next += 1;
         }
         if at != rows.len() {
-            return Err(damage(at, "a frame has more rows than it says".to_owned()));
+            let what = "a frame has more rows than it says".to_owned();
+            return Err(damage(at, what).into());
         }
         let end = rows_at + at as u64;
         self.table
@@ -273,56 +355,48 @@ impl Log {
         &self.waiters
     }
 
-    pub(crate) fn entities(&self) -> &NameIndex {
-        &self.index.entities
+    /// The lookup as it is now.
+    pub(crate) fn pieces(&self) -> Arc<Pieces> {
+        self.index.pieces()
     }
 
-    pub(crate) fn types(&self) -> &NameIndex {
-        &self.index.types
-    }
-
-    /// The events of an entity.
-    pub(crate) fn entity(&self, id: &Text) -> Set {
-        self.index.name(NameKind::Entity, id.clone())
-    }
-
-    /// The first event of a set up to a position.
-    pub(crate) fn first_of(&self, set: &Set, through: Position) -> Option<Position> {
-        self.index
-            .page(set, 1..=through, Direction::Forward, 1)
-            .first()
-            .map(|&row| row.into())
-    }
-
-    /// An entity's last version up to the head, and the position of one of its versions.
+    /// An entity's last version up to the head, and the position of one of its versions up to there; 0 is that of
+    /// version 0.
     pub(crate) fn version_position(
         &self,
         entity_id: &Text,
         version: Version,
         head: Position,
-    ) -> (Version, Option<Position>) {
+    ) -> Result<(Version, Option<Position>), ReadError> {
         let name = entity_id.as_bytes();
-        self.index
-            .entities
-            .with(self.index.hasher.hash(name), name, |rows| {
-                let last = rows_through(rows, head);
-                let index = usize::try_from(version)
-                    .ok()
-                    .filter(|version| *version <= last);
-                let position =
-                    index.map(|version| version.checked_sub(1).map_or(0, |i| rows[i].into()));
-                (last as Version, position)
-            })
+        let key = (self.index.hasher.hash(name), name);
+        let pieces = self.pieces();
+        let last = pieces.count_through(NameKind::Entity, key, head)?;
+        let position = match version {
+            0 => Some(0),
+            _ if version > last => None,
+            _ => pieces.nth(NameKind::Entity, key, version)?,
+        };
+        Ok((last, position))
     }
 
     /// The last position recorded at or before a time.
-    pub(crate) fn position_at(&self, time: Timestamp, head: Position) -> Position {
-        self.table.position_at(time, head)
+    pub(crate) fn position_at(
+        &self,
+        time: Timestamp,
+        head: Position,
+    ) -> Result<Position, ReadError> {
+        // First the pieces: what is sealed meanwhile is then still in the table.
+        let pieces = self.pieces();
+        match self.table.position_at(time, head) {
+            0 => Ok(head.min(pieces.position_at(time.as_micros())?)),
+            position => Ok(position),
+        }
     }
 
-    /// The events that a filter lets through, but for partitions and times, as far as names known now tell.
+    /// The events that a filter lets through, but for partitions and times.
     pub(crate) fn filter_set(&self, filter: &Filter) -> Set {
-        self.index.filter(filter, self.head())
+        self.index.filter(filter)
     }
 
     /// A forward read of what a filter lets through after one position and up to another, which is its head.
@@ -332,17 +406,20 @@ impl Log {
         after: Position,
         through: Position,
         partitions: Partitions,
-    ) -> Reader {
-        let before = |time: Timestamp| {
-            let just_before = Timestamp::from_micros(time.as_micros() - 1);
-            just_before.map_or(0, |time| self.position_at(time, through))
+    ) -> Result<Reader, ReadError> {
+        let before = |time: Timestamp| match Timestamp::from_micros(time.as_micros() - 1) {
+            Some(just_before) => self.position_at(just_before, through),
+            None => Ok(0),
         };
-        let after = filter
-            .recorded
-            .since
-            .map_or(after, |since| after.max(before(since)));
-        let last = filter.recorded.until.map_or(through, before);
-        Reader {
+        let after = match filter.recorded.since {
+            Some(since) => after.max(before(since)?),
+            None => after,
+        };
+        let last = match filter.recorded.until {
+            Some(until) => before(until)?,
+            None => through,
+        };
+        Ok(Reader {
             log: Arc::clone(self),
             set: Arc::new(self.filter_set(filter)),
             residue: Arc::new(Residue {
@@ -355,7 +432,7 @@ impl Log {
             limit: u64::MAX,
             head: through,
             pending: Vec::new(),
-        }
+        })
     }
 
     /// Where a cursor stands as of the head.
@@ -370,6 +447,7 @@ impl Log {
             let partition = partitions.of_slot(slot) as usize;
             events_per_partition[partition] += events.load(Ordering::Relaxed);
         }
+        let pieces = self.pieces();
         let poisoned = match &self.sequencer.lock().state {
             State::Poisoned(reason) => Some(reason.clone()),
             State::Open | State::Closing => None,
@@ -377,13 +455,15 @@ impl Log {
         TenantStats {
             head,
             floor: 0,
-            entities: self.index.entities.names(),
-            event_types: self.index.types.names(),
+            entities: pieces.names(NameKind::Entity),
+            event_types: pieces.names(NameKind::Type),
             events_per_partition,
             log_bytes: self.log_bytes.load(Ordering::Relaxed),
-            log_files: self.table.files(),
+            log_files: self.table.files() + self.kept.count(),
+            sealed: pieces.sealed_through(),
+            segments: pieces.segments().len() as u64,
             subscribers: self.waiters.count() as u64,
-            recorded_at: self.recorded_at(head),
+            recorded_at: self.recorded_at(head).ok().flatten(),
             poisoned,
         }
     }
@@ -394,11 +474,13 @@ impl Log {
         if sequencer.state == State::Open {
             sequencer.state = State::Closing;
         }
+        self.seal_signals.done.notify_waiters();
     }
 
     /// Refuses appends, writes what is queued, states that all is durable, and lets go of the files.
     pub(crate) fn close(self: &Arc<Self>) {
         committer::close(self);
+        seal::stop(self);
     }
 
     /// Refuses an append for which there is no room, or no time.
@@ -412,12 +494,12 @@ impl Log {
             if self.space.full.load(Ordering::Relaxed) {
                 return Err(AppendError::DiskFull {
                     available: self.space.available.load(Ordering::Relaxed),
-                    reserve: self.limits.disk_reserve_bytes,
+                    reserve: self.shared.limits.disk_reserve_bytes,
                 });
             }
         }
         let last = self.recorded_at.load(Ordering::Relaxed);
-        let behind = last.saturating_sub(self.clock.now().as_micros());
+        let behind = last.saturating_sub(self.shared.clock.now().as_micros());
         let behind = Duration::from_micros(u64::try_from(behind).unwrap_or(0));
         if behind > CLOCK_BEHIND_MAX {
             return Err(AppendError::ClockBehind {
@@ -431,7 +513,7 @@ impl Log {
         // What cannot be asked is met by the write.
         let available = self.place.available_bytes().unwrap_or(u64::MAX);
         self.space.available.store(available, Ordering::Relaxed);
-        let full = available < self.limits.disk_reserve_bytes;
+        let full = available < self.shared.limits.disk_reserve_bytes;
         if self.space.full.swap(full, Ordering::Relaxed) != full {
             if full {
                 warn!(tenant = %self.tenant, available, "the disk is full: appends are refused");

@@ -1,7 +1,6 @@
-//! Names of one kind (entities, types or tags) and the positions of the events that carry them: the concurrent lookup of
-//! the log's part that has no index on disk.
+//! Names of one kind (entities, types or tags) and the events of one part of the log that carry them.
 //!
-//! The committer's caller pushes, in position order; anybody reads. What stands beyond the head is there already, so
+//! Whoever places a batch pushes, in position order; anybody reads. What stands beyond the head is there already, so
 //! that guards see it; readers cut at their head. Names are looked up by hash and confirmed in full.
 
 use std::{
@@ -16,12 +15,8 @@ use crate::types::id::{Position, Version};
 /// Shards of a map: few threads write, and a shard that grows holds up only its own names.
 pub(super) const SHARDS: usize = 64;
 
-/// A position as the index keeps it.
+/// A position less that of the part's first event.
 pub(crate) type Row = u32;
-
-pub(crate) fn row_of(position: Position) -> Row {
-    Row::try_from(position).expect("an index of 4,294,967,295 events does not fit into memory")
-}
 
 /// Keys are hashes already.
 #[derive(Debug, Default, Clone, Copy)]
@@ -46,6 +41,8 @@ pub(super) type BuildIdentity = BuildHasherDefault<Identity>;
 
 struct Entry {
     name: Box<[u8]>,
+    /// Events before the part that carry the name.
+    before: u64,
     /// Ascending.
     rows: Vec<Row>,
     /// Another name of the same hash.
@@ -53,14 +50,6 @@ struct Entry {
 }
 
 impl Entry {
-    fn new(name: &[u8], row: Row) -> Self {
-        Self {
-            name: name.into(),
-            rows: vec![row],
-            next: None,
-        }
-    }
-
     fn find(&self, name: &[u8]) -> Option<&Self> {
         let mut entry = self;
         while *entry.name != *name {
@@ -69,20 +58,34 @@ impl Entry {
         Some(entry)
     }
 
-    fn push(&mut self, name: &[u8], row: Row) -> Version {
+    /// The entry of a name in the chain that starts here.
+    fn find_mut(&mut self, name: &[u8]) -> Option<&mut Self> {
         let mut entry = self;
         while *entry.name != *name {
-            entry = entry.next.get_or_insert_with(|| {
-                Box::new(Self {
-                    name: name.into(),
-                    rows: Vec::new(),
-                    next: None,
-                })
-            });
+            entry = entry.next.as_deref_mut()?;
         }
-        entry.rows.push(row);
-        entry.rows.len() as Version
+        Some(entry)
     }
+
+    fn push(&mut self, row: Row) -> Version {
+        self.rows.push(row);
+        self.before + self.rows.len() as Version
+    }
+
+    fn rows(&self) -> Rows<'_> {
+        Rows {
+            before: self.before,
+            rows: &self.rows,
+        }
+    }
+}
+
+/// The events that carry a name.
+pub(crate) struct Rows<'a> {
+    /// How many there are before the part.
+    pub(crate) before: u64,
+    /// Those of the part, ascending.
+    pub(crate) rows: &'a [Row],
 }
 
 /// One line of a listing.
@@ -97,58 +100,101 @@ pub(crate) struct NameRows {
 /// See the module.
 pub(crate) struct NameIndex {
     map: DashMap<u64, Entry, BuildIdentity>,
-    names: AtomicU64,
+    /// Names that no event before the part carries.
+    new_names: AtomicU64,
 }
 
 impl NameIndex {
     pub(crate) fn new() -> Self {
+        let hasher = BuildIdentity::default();
         Self {
-            map: DashMap::with_hasher_and_shard_amount(BuildIdentity::default(), SHARDS),
-            names: AtomicU64::new(0),
+            map: DashMap::with_hasher_and_shard_amount(hasher, SHARDS),
+            new_names: AtomicU64::new(0),
         }
     }
 
-    /// Adds an event; returns how many the name has now.
-    pub(crate) fn push(&self, hash: u64, name: &[u8], row: Row) -> Version {
-        let mut version = 0;
-        self.map
-            .entry(hash)
-            .and_modify(|entry| version = entry.push(name, row))
-            .or_insert_with(|| {
-                version = 1;
-                Entry::new(name, row)
-            });
-        if version == 1 {
-            self.names.fetch_add(1, Ordering::Relaxed);
+    /// Adds an event; returns how many carry the name now, those before the part included. `before` says how many there
+    /// are before the part; it is asked if this is the first one in it.
+    pub(crate) fn push(
+        &self,
+        hash: u64,
+        name: &[u8],
+        row: Row,
+        before: impl FnOnce() -> u64,
+    ) -> Version {
+        let entry = |next| {
+            let before = before();
+            if before == 0 {
+                self.new_names.fetch_add(1, Ordering::Relaxed);
+            }
+            Entry {
+                name: name.into(),
+                before,
+                rows: vec![row],
+                next,
+            }
+        };
+        match self.map.entry(hash) {
+            dashmap::Entry::Occupied(mut chain) => {
+                if let Some(found) = chain.get_mut().find_mut(name) {
+                    return found.push(row);
+                }
+                let head = chain.get_mut();
+                let entry = entry(head.next.take());
+                let version = entry.before + 1;
+                head.next = Some(Box::new(entry));
+                version
+            }
+            dashmap::Entry::Vacant(vacant) => {
+                let entry = entry(None);
+                let version = entry.before + 1;
+                vacant.insert(entry);
+                version
+            }
         }
-        version
     }
 
-    /// Shows the rows of a name, ascending; none if there is no such name.
-    pub(crate) fn with<R>(&self, hash: u64, name: &[u8], see: impl FnOnce(&[Row]) -> R) -> R {
-        match self.map.get(&hash) {
-            Some(entry) => see(entry.find(name).map_or(&[], |entry| &entry.rows)),
-            None => see(&[]),
+    /// Number of names that no event before the part carries.
+    pub(crate) fn new_names(&self) -> u64 {
+        self.new_names.load(Ordering::Relaxed)
+    }
+
+    /// Shows the events that carry a name, if there are any.
+    pub(crate) fn with<R>(
+        &self,
+        hash: u64,
+        name: &[u8],
+        see: impl FnOnce(Option<Rows<'_>>) -> R,
+    ) -> R {
+        let chain = self.map.get(&hash);
+        see(chain
+            .as_ref()
+            .and_then(|chain| chain.find(name))
+            .map(Entry::rows))
+    }
+
+    /// All names with their hashes, in order.
+    pub(crate) fn sorted(&self) -> Vec<(u64, Box<[u8]>)> {
+        let mut names = Vec::new();
+        for chain in &self.map {
+            let mut next = Some(chain.value());
+            while let Some(entry) = next {
+                names.push((*chain.key(), entry.name.clone()));
+                next = entry.next.as_deref();
+            }
         }
+        names.sort_unstable_by(|(_, a), (_, b)| a.cmp(b));
+        names
     }
 
-    /// How many events the name has up to a position.
-    pub(crate) fn count(&self, hash: u64, name: &[u8], through: Position) -> u64 {
-        self.with(hash, name, |rows| rows_through(rows, through) as u64)
-    }
-
-    /// Number of names.
-    pub(crate) fn names(&self) -> u64 {
-        self.names.load(Ordering::Relaxed)
-    }
-
-    /// The first names in order that start with `prefix`, come behind `after`, and have an event up to `head`.
+    /// The first names in order that start with `prefix`, come behind `after`, and of which `visible` gives a number of
+    /// events, the first and the last of them.
     pub(crate) fn list(
         &self,
         prefix: &[u8],
         after: Option<&[u8]>,
         limit: usize,
-        head: Position,
+        visible: impl Fn(&Rows<'_>) -> Option<(u64, Position, Position)>,
     ) -> Vec<NameRows> {
         // A heap of the smallest ones so far, the largest of them on top.
         let mut smallest = std::collections::BinaryHeap::new();
@@ -162,13 +208,12 @@ impl NameIndex {
                         || smallest
                             .peek()
                             .is_some_and(|top: &NameRows| entry.name < top.name));
-                let visible = &entry.rows[..rows_through(&entry.rows, head)];
-                if let (true, Some((first, last))) = (wanted, visible.first().zip(visible.last())) {
+                if let (true, Some((rows, first, last))) = (wanted, visible(&entry.rows())) {
                     smallest.push(NameRows {
                         name: entry.name.clone(),
-                        rows: visible.len() as u64,
-                        first: Position::from(*first),
-                        last: Position::from(*last),
+                        rows,
+                        first,
+                        last,
                     });
                     if smallest.len() > limit {
                         smallest.pop();
@@ -180,7 +225,7 @@ impl NameIndex {
     }
 }
 
-/// How many rows are at or before a position.
-pub(crate) fn rows_through(rows: &[Row], through: Position) -> usize {
-    rows.partition_point(|&row| Position::from(row) <= through)
+/// How many rows are at or before one.
+pub(crate) fn rows_through(rows: &[Row], through: u64) -> usize {
+    rows.partition_point(|&row| u64::from(row) <= through)
 }

@@ -11,13 +11,16 @@ use uuid::Uuid;
 
 use super::{
     Log,
-    names::{Row as RowNumber, row_of},
+    kept::EndedFile,
     rows::{FileRows, Located},
     set::Set,
 };
 use crate::{
     engine::event::Event,
-    storage::log::row::{Row, row_bytes},
+    storage::log::{
+        row::{Row, row_bytes},
+        writer::LogFile,
+    },
     types::{
         id::Position,
         limits::{READ_BATCH_BYTES, READ_BATCH_EVENTS, READ_GAP_BYTES},
@@ -43,7 +46,14 @@ pub struct Reader {
     pub(crate) limit: u64,
     pub(crate) head: Position,
     /// Rows that the index gave and that are still to be read, the next one last.
-    pub(crate) pending: Vec<RowNumber>,
+    pub(crate) pending: Vec<Position>,
+}
+
+/// Events, and where they stand.
+pub(super) struct Fetched {
+    pub(super) file: Arc<LogFile>,
+    pub(super) located: Vec<Located>,
+    pub(super) events: Vec<Event>,
 }
 
 /// What a filter asks that the index does not tell.
@@ -91,7 +101,7 @@ impl Reader {
     /// How far a forward read has looked: what is wanted up to here was returned.
     pub(crate) fn scanned(&self) -> Position {
         match self.pending.last() {
-            Some(&next) => Position::from(next) - 1,
+            Some(&next) => next - 1,
             None => *self.range.start() - 1,
         }
     }
@@ -101,7 +111,7 @@ impl Reader {
         if self.limit == 0 {
             return Ok(None);
         }
-        if self.pending.is_empty() && !self.fill() {
+        if self.pending.is_empty() && !self.fill()? {
             return Ok(None);
         }
         let wanted = usize::try_from(self.limit)
@@ -116,16 +126,14 @@ impl Reader {
     }
 
     /// Gets the next rows from the index; false if there are none.
-    fn fill(&mut self) -> bool {
+    fn fill(&mut self) -> Result<bool, ReadError> {
         let max = usize::try_from(self.limit)
             .unwrap_or(usize::MAX)
             .min(PAGE_ROWS);
-        let mut rows = self
-            .log
-            .index
-            .page(&self.set, self.range.clone(), self.direction, max);
-        let Some(last) = rows.last().map(|&row| Position::from(row)) else {
-            return false;
+        let pieces = self.log.pieces();
+        let mut rows = pieces.page(&self.set, self.range.clone(), self.direction, max)?;
+        let Some(&last) = rows.last() else {
+            return Ok(false);
         };
         let (from, to) = (*self.range.start(), *self.range.end());
         self.range = match self.direction {
@@ -134,19 +142,18 @@ impl Reader {
         };
         rows.reverse();
         self.pending = rows;
-        true
+        Ok(true)
     }
 
     /// Whether what comes next is in memory, so that reading it does not wait.
     fn is_recent(&self) -> bool {
         let lowest = match (self.direction, self.pending.last()) {
-            (Direction::Forward, Some(&next)) => Position::from(next),
+            (Direction::Forward, Some(&next)) => next,
             (Direction::Forward, None) => *self.range.start(),
             // The others are below.
-            (Direction::Backward, _) => self
-                .pending
-                .first()
-                .map_or(*self.range.start(), |&row| row.into()),
+            (Direction::Backward, _) => {
+                self.pending.first().copied().unwrap_or(*self.range.start())
+            }
         };
         self.log.is_recent(lowest)
     }
@@ -158,7 +165,10 @@ impl Log {
         if position > self.head.get() {
             return true;
         }
-        self.locate(&[row_of(position)], u64::MAX)
+        if position <= self.pieces().sealed_through() {
+            return false;
+        }
+        self.locate(&[position], u64::MAX)
             .is_some_and(|(file, located, _)| {
                 self.recent
                     .likely_has(file.file.log_offset(located[0].bytes.start))
@@ -171,7 +181,7 @@ impl Log {
         if position == 0 || position > self.head.get() {
             return Err(missing());
         }
-        let (events, _) = self.fetch(&[row_of(position)], u64::MAX)?;
+        let (events, _) = self.fetch(&[position], u64::MAX)?;
         events.into_iter().next().ok_or_else(missing)
     }
 
@@ -185,42 +195,61 @@ impl Log {
             .head
             .get()
             .min(position + count.clamp(1, PAGE_ROWS as u64) - 1);
-        let rows: Vec<_> = (row_of(position)..=row_of(through)).collect();
+        let rows: Vec<_> = (position..=through).collect();
         Ok(self.fetch(&rows, READ_BATCH_BYTES as u64)?.0)
     }
 
     /// The event with an id.
     pub(crate) fn event_by_id(&self, id: Uuid) -> Result<Event, ReadError> {
         let head = self.head.get();
+        let hash = self.index.hasher.hash(id.as_bytes());
         let mut found = None;
-        self.ids
-            .find(self.index.hasher.hash(id.as_bytes()), |position| {
-                if position <= head {
-                    let event = self.event(position)?;
-                    if event.event_id() == id {
-                        found = Some(event);
+        let mut is_it = |position| {
+            if position <= head {
+                let event = self.event(position)?;
+                if event.event_id() == id {
+                    found = Some(event);
+                }
+            }
+            Ok::<_, ReadError>(found.is_some())
+        };
+        // What is sealed meanwhile is in one of both.
+        let generations = self.ids.generations();
+        if generations.find(hash, &mut is_it)?.is_none() {
+            for run in self.pieces().runs().iter().rev() {
+                for position in run.ids(hash)? {
+                    if is_it(position)? {
+                        break;
                     }
                 }
-                Ok::<_, ReadError>(found.is_some())
-            })?;
+            }
+        }
         found.ok_or_else(|| ReadError::NoSuchEvent(format!("with id {id}")))
     }
 
-    /// When an event was recorded.
-    pub(crate) fn recorded_at(&self, position: Position) -> Option<Timestamp> {
+    /// When an event was recorded; `None` if there is no such event.
+    pub(crate) fn recorded_at(&self, position: Position) -> Result<Option<Timestamp>, ReadError> {
         if position == 0 || position > self.head.get() {
-            return None;
+            return Ok(None);
         }
-        let (_, located, _) = self.locate(&[row_of(position)], u64::MAX)?;
-        Timestamp::from_micros(located[0].recorded_at)
+        let micros = loop {
+            let pieces = self.pieces();
+            if position <= pieces.sealed_through() {
+                break pieces.sealed_at(position).0.place(position)?.recorded_at;
+            }
+            if let Some((_, located, _)) = self.locate(&[position], u64::MAX) {
+                break located[0].recorded_at;
+            }
+        };
+        Ok(Timestamp::from_micros(micros))
     }
 
     fn locate(
         &self,
-        rows: &[RowNumber],
+        rows: &[Position],
         bytes_max: u64,
     ) -> Option<(Arc<FileRows>, Vec<Located>, usize)> {
-        let file = self.table.file_of(Position::from(*rows.first()?))?;
+        let file = self.table.file_of(*rows.first()?)?;
         let mut located = Vec::with_capacity(rows.len());
         let count = file.locate(rows, &mut 0, bytes_max, &mut located);
         (count > 0).then_some((file, located, count))
@@ -230,44 +259,83 @@ impl Log {
     /// their file ends; returns how many were read.
     pub(crate) fn fetch(
         &self,
-        rows: &[RowNumber],
+        rows: &[Position],
         bytes_max: u64,
     ) -> Result<(Vec<Event>, usize), ReadError> {
-        if rows.is_empty() {
+        let Some(&first) = rows.first() else {
             return Ok((Vec::new(), 0));
+        };
+        loop {
+            let pieces = self.pieces();
+            if first <= pieces.sealed_through() {
+                let events = self.fetch_sealed(&pieces, rows, bytes_max)?;
+                let count = events.len();
+                return Ok((events, count));
+            }
+            // If there is no such place it was sealed just now.
+            if let Some((file, located, count)) = self.locate(rows, bytes_max) {
+                return Ok((self.fetch_located(&file.file, &located)?, count));
+            }
         }
-        let (file, mut located, count) = self
+    }
+
+    /// As [`Log::fetch`], of events that are not sealed while this is called, and where they stand.
+    pub(super) fn fetch_unsealed(
+        &self,
+        rows: &[Position],
+        bytes_max: u64,
+    ) -> Result<Fetched, ReadError> {
+        let (file, located, _) = self
             .locate(rows, bytes_max)
-            .expect("every event up to the head has its place in the table");
-        let descending = rows.len() > 1 && rows[0] > rows[1];
-        if descending {
-            located.reverse();
-        }
-        let mut events = Vec::with_capacity(count);
-        let first_offset = file.file.log_offset(located[0].bytes.start);
+            .expect("what is not sealed has its place in the table");
+        let events = self.fetch_located(&file.file, &located)?;
+        let file = Arc::clone(&file.file);
+        Ok(Fetched {
+            file,
+            located,
+            events,
+        })
+    }
+
+    /// Reads rows of one file, which go up or down: from memory if they are there, else from disk.
+    pub(super) fn fetch_located(
+        &self,
+        file: &LogFile,
+        located: &[Located],
+    ) -> Result<Vec<Event>, ReadError> {
+        let descending = located.len() > 1 && located[0].position > located[1].position;
+        let reversed: Vec<_>;
+        let ascending = if descending {
+            reversed = located.iter().rev().cloned().collect();
+            &reversed[..]
+        } else {
+            located
+        };
+        let mut events = Vec::with_capacity(located.len());
+        let first_offset = file.log_offset(ascending[0].bytes.start);
         if !self.recent.likely_has(first_offset)
-            || !self.fetch_recent(&file, &located, &mut events)?
+            || !self.fetch_recent(file, ascending, &mut events)?
         {
             events.clear();
-            fetch_from_disk(&file, &located, &mut events)?;
+            fetch_from_disk(file, ascending, &mut events)?;
         }
         if descending {
             events.reverse();
         }
-        Ok((events, count))
+        Ok(events)
     }
 
     /// From memory; false if not all of them are there any more.
     fn fetch_recent(
         &self,
-        file: &FileRows,
+        file: &LogFile,
         located: &[Located],
         events: &mut Vec<Event>,
     ) -> Result<bool, ReadError> {
         let mut view = self.recent.view();
         for at in located {
             let len = (at.bytes.end - at.bytes.start) as usize;
-            let offset = file.file.log_offset(at.bytes.start);
+            let offset = file.log_offset(at.bytes.start);
             let Some(bytes) = view.get(offset, len) else {
                 return Ok(false);
             };
@@ -275,11 +343,18 @@ impl Log {
         }
         Ok(true)
     }
+
+    /// The log file that a log offset is in, if it is there.
+    pub(super) fn file_at(&self, log_offset: u64) -> Option<EndedFile> {
+        self.kept
+            .at(log_offset)
+            .or_else(|| self.table.at(log_offset))
+    }
 }
 
 /// Ascending rows of one file, those close together in one read.
 fn fetch_from_disk(
-    file: &FileRows,
+    file: &LogFile,
     located: &[Located],
     events: &mut Vec<Event>,
 ) -> Result<(), ReadError> {
@@ -298,10 +373,9 @@ fn fetch_from_disk(
         }
         let mut buffer = vec![0; (end - start) as usize];
         file.file
-            .file
             .read_exact_at(&mut buffer, start)
             .map_err(|e| ReadError::Io {
-                path: file.file.path.clone(),
+                path: file.path.clone(),
                 range: start..end,
                 reason: e.to_string(),
             })?;
@@ -320,10 +394,10 @@ fn fetch_from_disk(
     Ok(())
 }
 
-fn event(file: &FileRows, at: &Located, bytes: Bytes) -> Result<Event, ReadError> {
+fn event(file: &LogFile, at: &Located, bytes: Bytes) -> Result<Event, ReadError> {
     debug_assert!(row_bytes(&bytes).is_some());
     let row = Row::check(bytes, at.position).map_err(|e| Damage {
-        path: file.file.path.clone(),
+        path: file.path.clone(),
         offset: at.bytes.start,
         what: e.to_string(),
     })?;

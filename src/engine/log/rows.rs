@@ -6,9 +6,9 @@ use std::{ops::Range, sync::Arc};
 
 use parking_lot::RwLock;
 
-use super::names::Row;
+use super::kept::EndedFile;
 use crate::{
-    storage::log::writer::LogFile,
+    storage::log::{recovery::is_sealed, writer::LogFile},
     types::{id::Position, time::Timestamp},
 };
 
@@ -100,7 +100,16 @@ impl RowTable {
                 file: Arc::clone(file),
                 rows: RwLock::default(),
             });
-            self.files.write().push(Arc::clone(&rows));
+            let mut files = self.files.write();
+            // A batch that does not fit into an empty file has a larger one made that takes its name.
+            let offset = file.header.base_offset;
+            if files
+                .last()
+                .is_some_and(|last| last.file.header.base_offset == offset)
+            {
+                files.pop();
+            }
+            files.push(Arc::clone(&rows));
             rows
         })
     }
@@ -133,6 +142,32 @@ impl RowTable {
         0
     }
 
+    /// The file that a log offset is in.
+    pub(crate) fn at(&self, log_offset: u64) -> Option<EndedFile> {
+        let files = self.files.read();
+        let after = files.partition_point(|f| f.file.header.base_offset <= log_offset);
+        let found = files.get(after.checked_sub(1)?)?;
+        let next = files.get(after).map(|next| next.file.header.base_offset);
+        Some(EndedFile {
+            file: Arc::clone(&found.file),
+            end: next.unwrap_or(u64::MAX),
+        })
+    }
+
+    /// Takes out the files of which everything is sealed.
+    pub(crate) fn release(&self, sealed_through: Position) -> Vec<EndedFile> {
+        let mut files = self.files.write();
+        let pairs = files.windows(2);
+        let sealed = pairs.take_while(|pair| is_sealed(&pair[1].file.header, sealed_through));
+        let ended = sealed.map(|pair| EndedFile {
+            file: Arc::clone(&pair[0].file),
+            end: pair[1].file.header.base_offset,
+        });
+        let released: Vec<_> = ended.collect();
+        files.drain(..released.len());
+        released
+    }
+
     /// Number of files.
     pub(crate) fn files(&self) -> u64 {
         self.files.read().len() as u64
@@ -144,7 +179,7 @@ impl FileRows {
     /// bytes together with `bytes`; returns how many. `rows` go up or down.
     pub(crate) fn locate(
         &self,
-        rows: &[Row],
+        rows: &[Position],
         bytes: &mut u64,
         bytes_max: u64,
         out: &mut Vec<Located>,
@@ -153,8 +188,7 @@ impl FileRows {
         let first = self.file.header.first_position;
         let before = out.len();
         let mut group = 0;
-        for &row in rows {
-            let position = Position::from(row);
+        for &position in rows {
             let Some(index) = position.checked_sub(first).map(|index| index as usize) else {
                 break;
             };

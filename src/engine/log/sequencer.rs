@@ -11,28 +11,26 @@ use std::{
     sync::Arc,
 };
 
-use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use uuid::Uuid;
 
 use super::{
     Log,
-    names::row_of,
+    index::SealedCounts,
     prepared::{Prepared, PreparedEvent},
+    repeat::{compare_repeat, find_guarded_repeat, find_repeat, may_be_repeat},
     set::Set,
 };
 use crate::{
-    engine::event::Event,
     storage::log::{
         frame::{FRAME_HEADER_BYTES, FrameDraft},
-        row::{self, event_id, same_content},
+        row,
     },
     types::{
         append::{AppendError, Appended, CursorRecord, Expect, Guard, GuardFailure},
         id::{Position, Version},
-        read::{Direction, ReadError},
+        read::{Direction, NameKind, ReadError},
         text::Text,
-        time::Timestamp,
     },
 };
 
@@ -114,18 +112,14 @@ pub(crate) struct Sequencer {
 }
 
 /// What was found out about a batch's guards before its turn.
-pub(crate) struct Prejudged {
+struct Prejudged {
     /// The head that the guards were judged at.
     head: Position,
+    /// How far the log was sealed.
+    sealed_through: Position,
+    /// How many sealed events carry the names that matter, unless the parts tell.
+    counts: SealedCounts,
     no_match: Vec<Option<(Set, Option<Position>)>>,
-}
-
-/// A repeat that has to be compared with what stands in the log.
-struct Repeat {
-    /// Where the first of the batch's ids that was found stands.
-    position: Position,
-    /// Its index in the batch.
-    index: usize,
 }
 
 impl Sequencer {
@@ -152,52 +146,100 @@ impl Sequencer {
     }
 }
 
-/// Judges the guards that need the index as of the head, off the commit path.
-pub(crate) fn prejudge(log: &Log, guards: &[Guard]) -> Prejudged {
+/// Judges the guards that need the index as of the head, and looks up what is sealed, off the commit path.
+fn prejudge(log: &Log, prepared: &Prepared) -> Result<Prejudged, AppendError> {
+    let guards = &prepared.guards;
     let head = log.head.get();
+    let pieces = log.index.pieces();
+    let mut counts = SealedCounts::new();
+    if !pieces.runs().is_empty() {
+        let mut count = |kind, hash, name| {
+            pieces
+                .count_sealed(kind, hash, name, &mut counts)
+                .map_err(unreadable)
+        };
+        for event in &prepared.events {
+            count(NameKind::Entity, event.entity.0, &event.entity.1)?;
+            count(NameKind::Type, event.event_type.0, &event.event_type.1)?;
+        }
+        for guard in guards {
+            if let Guard::Entity { entity_id, .. } = guard {
+                let hash = log.index.hasher.hash(entity_id.as_bytes());
+                count(NameKind::Entity, hash, entity_id)?;
+            }
+        }
+    }
     let judge = |guard: &Guard| match guard {
-        Guard::Entity { .. } => None,
+        Guard::Entity { .. } => Ok(None),
         Guard::NoMatch { query, after } => {
             let set = log.index.query(query);
-            let found = first_match(log, &set, *after, head);
-            Some((set, found))
+            let found = first_match(log, &set, *after, head)?;
+            Ok(Some((set, found)))
         }
     };
-    Prejudged {
+    let no_match: Result<_, AppendError> = guards.iter().map(judge).collect();
+    Ok(Prejudged {
         head,
-        no_match: guards.iter().map(judge).collect(),
-    }
+        sealed_through: pieces.sealed_through(),
+        counts,
+        no_match: no_match?,
+    })
 }
 
 /// Judges a batch and queues it, or its refusal.
-pub(crate) fn submit(log: &Arc<Log>, prepared: Prepared, prejudged: &Prejudged, waiting: Waiting) {
-    let mut sequencer = log.sequencer.lock();
+pub(crate) fn submit(log: &Arc<Log>, prepared: Prepared, waiting: Waiting) {
+    // Until nothing is sealed between the look at what is sealed and the batch's turn.
+    let (prejudged, mut sequencer) = loop {
+        let prejudged = match prejudge(log, &prepared) {
+            Ok(prejudged) => prejudged,
+            Err(refused) => return answer_in_order(log, Err(refused), waiting),
+        };
+        let sequencer = log.sequencer.lock();
+        if log.index.pieces().sealed_through() == prejudged.sealed_through {
+            break (prejudged, sequencer);
+        }
+    };
+    let prejudged = &prejudged;
     if let Err(refused) = sequencer.check_state() {
         drop(sequencer);
         return waiting.answer(Err(refused));
     }
-    let queued = match find_repeat(log, &sequencer, &prepared.events) {
-        Err(e) => Queued::Answer(Err(e), waiting),
+    let judged = match find_repeat(log, &sequencer, &prepared.events) {
+        Err(e) => Err(e),
         Ok(Some(repeat)) => {
             // What was found does not change any more: compare without holding others up.
             drop(sequencer);
             let outcome = compare_repeat(log, &prepared, &repeat);
-            sequencer = log.sequencer.lock();
-            if let State::Poisoned(reason) = &sequencer.state {
-                let refused = AppendError::NotStored {
-                    reason: reason.clone(),
-                };
-                drop(sequencer);
-                return waiting.answer(Err(refused));
-            }
-            Queued::Answer(outcome, waiting)
+            return answer_judged(log, outcome, waiting);
         }
-        Ok(None) => match judge(log, &sequencer, &prepared, prejudged) {
-            Err(e) => Queued::Answer(Err(e), waiting),
-            Ok(()) => Queued::Batch(place(log, &mut sequencer, prepared), waiting),
-        },
+        Ok(None) => judge(log, &sequencer, &prepared, prejudged),
+    };
+    let queued = match judged {
+        Ok(()) => Queued::Batch(
+            place(log, &mut sequencer, prepared, &prejudged.counts),
+            waiting,
+        ),
+        Err(refused) if may_be_repeat(&prepared, &refused) => {
+            drop(sequencer);
+            let outcome = find_guarded_repeat(log, &prepared, refused);
+            return answer_judged(log, outcome, waiting);
+        }
+        Err(refused) => Queued::Answer(Err(refused), waiting),
     };
     queue(log, &mut sequencer, queued);
+}
+
+/// Queues what was judged against batches that are on their way; if one of those failed, so does this.
+fn answer_judged(log: &Arc<Log>, outcome: Outcome, waiting: Waiting) {
+    let mut sequencer = log.sequencer.lock();
+    if let State::Poisoned(reason) = &sequencer.state {
+        let refused = AppendError::NotStored {
+            reason: reason.clone(),
+        };
+        drop(sequencer);
+        return waiting.answer(Err(refused));
+    }
+    queue(log, &mut sequencer, Queued::Answer(outcome, waiting));
 }
 
 /// Queues an answer behind everything that came before it.
@@ -230,123 +272,7 @@ fn queue(log: &Arc<Log>, sequencer: &mut Sequencer, queued: Queued) {
     }
 }
 
-/// The first of a batch's ids that stands in the log already.
-fn find_repeat(
-    log: &Log,
-    sequencer: &Sequencer,
-    events: &[PreparedEvent],
-) -> Result<Option<Repeat>, AppendError> {
-    for (index, event) in events
-        .iter()
-        .enumerate()
-        .filter(|(_, event)| event.id_given)
-    {
-        let is_it = |position| stored_id(log, sequencer, position).map(|id| id == event.id);
-        if let Some(position) = log.ids.find(event.id_hash, is_it)? {
-            return Ok(Some(Repeat { position, index }));
-        }
-    }
-    Ok(None)
-}
-
-fn stored_id(log: &Log, sequencer: &Sequencer, position: Position) -> Result<Uuid, AppendError> {
-    match unpublished_row(sequencer, position) {
-        Some(row) => Ok(event_id(row)),
-        None => Ok(log.event(position).map_err(unreadable)?.event_id()),
-    }
-}
-
-/// The row of an event that readers don't see yet.
-fn unpublished_row(sequencer: &Sequencer, position: Position) -> Option<&[u8]> {
-    let after = sequencer
-        .unpublished
-        .partition_point(|b| b.first_position <= position);
-    let batch = sequencer.unpublished.get(after.checked_sub(1)?)?;
-    batch.row(position)
-}
-
-impl PlacedBatch {
-    /// The row at a position, if it is in the batch.
-    fn row(&self, position: Position) -> Option<&[u8]> {
-        let index = (position - self.first_position) as usize;
-        let start = self.events.get(index)?.row_start as usize;
-        let rows = &self.frame.rows()[start..];
-        Some(&rows[..row::row_bytes(rows)?])
-    }
-}
-
-/// Whether a batch, one of whose ids stands in the log, is the repeat of one that does.
-fn compare_repeat(log: &Log, prepared: &Prepared, repeat: &Repeat) -> Outcome {
-    let reused = |index: usize, position| AppendError::IdReused {
-        id: prepared.events[index].id,
-        position,
-    };
-    if repeat.index != 0 {
-        return Err(reused(repeat.index, repeat.position));
-    }
-    let frame_rows = &prepared.rows[FRAME_HEADER_BYTES..];
-    let mut versions = Vec::with_capacity(prepared.events.len());
-    let count = prepared.events.len() as u64;
-    let mut stored = StoredRows {
-        log,
-        next: repeat.position,
-        read: VecDeque::new(),
-    };
-    for (index, event) in prepared.events.iter().enumerate() {
-        let position = repeat.position + index as u64;
-        let rows = &frame_rows[event.row_start as usize..];
-        let row = &rows[..row::row_bytes(rows).unwrap_or(rows.len())];
-        match stored.next(count)? {
-            Some(stored) if same_content(&stored, row) => versions.push(row::version(&stored)),
-            Some(stored) if event_id(&stored) == event.id => return Err(reused(index, position)),
-            // This id may stand nowhere: name one that does.
-            _ => return Err(reused(repeat.index, repeat.position)),
-        }
-    }
-    Ok(Appended {
-        first_position: repeat.position,
-        last_position: repeat.position + count - 1,
-        // Filled in when the answer is given: the original may still be on its way.
-        recorded_at: Timestamp::default(),
-        duplicate: true,
-        versions,
-        event_ids: Vec::new(),
-        log_id: log.log_id,
-    })
-}
-
-/// Reads rows that stand in the log or are on their way there, one after the other.
-struct StoredRows<'a> {
-    log: &'a Log,
-    next: Position,
-    read: VecDeque<Event>,
-}
-
-impl StoredRows<'_> {
-    /// The row of the next event; `None` behind the last one. `ahead`: so many are likely to be asked for.
-    fn next(&mut self, ahead: u64) -> Result<Option<Bytes>, AppendError> {
-        let position = self.next;
-        self.next += 1;
-        if self.read.front().is_none() {
-            let sequencer = self.log.sequencer.lock();
-            if let Some(row) = unpublished_row(&sequencer, position) {
-                return Ok(Some(Bytes::copy_from_slice(row)));
-            }
-            drop(sequencer);
-            if position > self.log.head.get() {
-                return Ok(None);
-            }
-            self.read = self
-                .log
-                .events_from(position, ahead)
-                .map_err(unreadable)?
-                .into();
-        }
-        Ok(self.read.pop_front().map(|event| event.row.to_bytes()))
-    }
-}
-
-fn unreadable(error: ReadError) -> AppendError {
+pub(super) fn unreadable(error: ReadError) -> AppendError {
     match error {
         ReadError::Damaged(damage) => damage.into(),
         other => AppendError::NotStored {
@@ -364,7 +290,9 @@ fn judge(
     let last = sequencer.next - 1;
     for (index, guard) in prepared.guards.iter().enumerate() {
         match guard {
-            Guard::Entity { entity_id, expect } => judge_entity(log, index, entity_id, *expect)?,
+            Guard::Entity { entity_id, expect } => {
+                judge_entity(log, index, (entity_id, *expect), &prejudged.counts)?;
+            }
             Guard::NoMatch { after, .. } => {
                 if *after > last {
                     let field = format!("guards[{index}].no_match.after");
@@ -377,8 +305,10 @@ fn judge(
                 let Some((set, found)) = &prejudged.no_match[index] else {
                     continue;
                 };
-                let found =
-                    found.or_else(|| first_match(log, set, prejudged.head.max(*after), last));
+                let found = match found {
+                    Some(found) => Some(*found),
+                    None => first_match(log, set, prejudged.head.max(*after), last)?,
+                };
                 if let Some(found) = found {
                     return Err(AppendError::Guard(GuardFailure::NoMatch { index, found }));
                 }
@@ -409,9 +339,15 @@ fn judge(
     Ok(())
 }
 
-fn judge_entity(log: &Log, index: usize, id: &Text, expect: Expect) -> Result<(), AppendError> {
+fn judge_entity(
+    log: &Log,
+    index: usize,
+    (id, expect): (&Text, Expect),
+    counts: &SealedCounts,
+) -> Result<(), AppendError> {
     let hash = log.index.hasher.hash(id.as_bytes());
-    let found = log.index.entities.count(hash, id.as_bytes(), Position::MAX);
+    let pieces = log.index.pieces();
+    let found = pieces.count(NameKind::Entity, hash, id, counts);
     if expect.holds(found) {
         return Ok(());
     }
@@ -424,14 +360,27 @@ fn judge_entity(log: &Log, index: usize, id: &Text, expect: Expect) -> Result<()
 }
 
 /// The first member of a set after one position and up to another.
-fn first_match(log: &Log, set: &Set, after: Position, through: Position) -> Option<Position> {
-    let range = after.checked_add(1)?..=through;
-    let page = log.index.page(set, range, Direction::Forward, 1);
-    page.first().map(|&row| Position::from(row))
+fn first_match(
+    log: &Log,
+    set: &Set,
+    after: Position,
+    through: Position,
+) -> Result<Option<Position>, AppendError> {
+    if after >= through {
+        return Ok(None);
+    }
+    let pieces = log.index.pieces();
+    let page = pieces.page(set, after + 1..=through, Direction::Forward, 1);
+    Ok(page.map_err(unreadable)?.first().copied())
 }
 
 /// Gives a batch its place, and enters its events into the index.
-fn place(log: &Log, sequencer: &mut Sequencer, prepared: Prepared) -> Arc<PlacedBatch> {
+fn place(
+    log: &Log,
+    sequencer: &mut Sequencer,
+    prepared: Prepared,
+    counts: &SealedCounts,
+) -> Arc<PlacedBatch> {
     let first_position = sequencer.next;
     let Prepared {
         events,
@@ -441,20 +390,23 @@ fn place(log: &Log, sequencer: &mut Sequencer, prepared: Prepared) -> Arc<Placed
         ids_given,
         ..
     } = prepared;
+    let (count, bytes) = (events.len(), rows.len());
+    let limits = &log.shared.limits;
+    let pieces = log.index.for_batch(first_position, count, bytes, limits);
+    let ids = log.ids.for_events(count);
     let mut versions = Vec::with_capacity(events.len());
     for (position, event) in (first_position..).zip(&events) {
-        let row = row_of(position);
-        let (hash, name) = &event.entity;
-        let version = log.index.entities.push(*hash, name.as_bytes(), row);
-        let (hash, name) = &event.event_type;
-        log.index.types.push(*hash, name.as_bytes(), row);
-        for (i, (hash, name)) in event.tags.iter().enumerate() {
+        let push =
+            |kind, (hash, name): &(u64, Text)| pieces.push(kind, *hash, name, position, counts);
+        let version = push(NameKind::Entity, &event.entity);
+        push(NameKind::Type, &event.event_type);
+        for (i, tag) in event.tags.iter().enumerate() {
             // A tag that an event has twice is one tag.
-            if !event.tags[..i].iter().any(|(_, earlier)| earlier == name) {
-                log.index.tags.push(*hash, name.as_bytes(), row);
+            if !event.tags[..i].contains(tag) {
+                push(NameKind::Tag, tag);
             }
         }
-        log.ids.insert(event.id_hash, position);
+        ids.insert(event.id_hash, position);
         row::seal(
             &mut rows[FRAME_HEADER_BYTES + event.row_start as usize..],
             version,

@@ -14,12 +14,8 @@ use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::{
-    names::BuildIdentity,
-    prepared::PreparedEvent,
-    set::{NameKind, Set},
-};
-use crate::types::id::Position;
+use super::{names::BuildIdentity, prepared::PreparedEvent, set::Set};
+use crate::types::{id::Position, read::NameKind};
 
 /// Counters that tell most events apart from names that somebody waits for, in the cache of a core.
 const COUNTERS: usize = 1 << 16;
@@ -90,10 +86,10 @@ impl Waiters {
         self.all.load(Ordering::Relaxed)
     }
 
-    /// Registers a waiter for the members of a set; `open` if events that are not in it now may be wanted as well.
-    pub(crate) fn register(&self, set: &Set, open: bool) -> Waiter {
+    /// Registers a waiter for the members of a set.
+    pub(crate) fn register(&self, set: &Set) -> Waiter {
         let mut keys = Vec::new();
-        if open || !cover(set, &mut keys) {
+        if !cover(set, &mut keys) {
             keys.clear();
         }
         keys.sort_unstable();
@@ -177,7 +173,7 @@ fn counter(key: u64) -> usize {
 /// Collects names of which each member of the set has one; false if there are none such.
 fn cover(set: &Set, keys: &mut Vec<u64>) -> bool {
     match set {
-        Set::All => false,
+        Set::All | Set::TypePrefix(..) => false,
         Set::Name { kind, hash, .. } => {
             keys.push(key(*kind, *hash));
             true

@@ -20,8 +20,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::bytes::{get_u32, get_u64, put_u32, put_u64};
-use crate::types::id::{LogId, Position};
+use crate::{
+    storage::bytes::{get_u32, get_u64, put_u32, put_u64},
+    types::id::{LogId, Position},
+};
 
 /// Bytes of the header block; frames start here.
 pub const HEADER_BYTES: usize = 4096;

@@ -23,8 +23,10 @@
 //! can pass. A frame can also be recognised alone, without the one before: that is how recovery finds what was stated
 //! behind a damaged one.
 
-use super::bytes::{get_u16, get_u32, get_u64, put_u32, put_u64};
-use crate::types::id::Position;
+use crate::{
+    storage::bytes::{get_u16, get_u32, get_u64, put_u32, put_u64},
+    types::id::Position,
+};
 
 /// Bytes before the rows.
 pub const FRAME_HEADER_BYTES: usize = 64;

@@ -13,7 +13,6 @@
 //! Offsets are log-wide unless they are said to be in a file: a frame's log offset counts the bytes of all frames before
 //! it. Everything is little-endian.
 
-pub(crate) mod bytes;
 pub mod file;
 pub mod frame;
 pub(crate) mod recovery;

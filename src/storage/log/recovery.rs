@@ -7,19 +7,50 @@
 //! The valid part of the last file is copied into a fresh one, with another salt: the page cache may lie after a failed
 //! sync, so nothing is repaired in place.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::{
-    bytes::get_u32,
     file::{self, FileHeader, HEADER_BYTES, InvalidHeader},
     frame::{self, FRAME_ALIGN, FRAME_HEADER_BYTES, Frame, FrameDraft, FramePlace, InvalidFrame},
     spare::SpareFile,
     writer::{LogFile, LogPlace, LogWriter, WriterState, publish, random_salt},
 };
 use crate::{
-    storage::manifest::Manifest,
-    types::{id::Position, read::Damage},
+    storage::{
+        bytes::get_u32,
+        disk::Disk,
+        manifest::{Manifest, OpenManifest},
+    },
+    types::{
+        id::Position,
+        read::{Damage, ReadError},
+    },
 };
+
+/// Makes sure that a folder holds the named files, and removes all others. The folder need not be there for none.
+pub(crate) fn keep_only(disk: &dyn Disk, dir: &Path, names: &[String]) -> Result<(), RecoverError> {
+    let present = match disk.list(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+        listed => listed.map_err(|e| io_error(dir, "listing", e))?,
+    };
+    if let Some(name) = names.iter().find(|name| !present.contains(name)) {
+        return Err(RecoverError::Damaged(Damage {
+            path: dir.join(name),
+            offset: 0,
+            what: "the file is missing, and the manifest names it".to_owned(),
+        }));
+    }
+    for name in present.iter().filter(|name| !names.contains(name)) {
+        let path = dir.join(name);
+        disk.remove(&path)
+            .map_err(|e| io_error(&path, "removing", e))?;
+    }
+    Ok(())
+}
 
 /// Why a log could not be opened. Nothing was changed.
 #[derive(Debug)]
@@ -37,6 +68,24 @@ pub(crate) enum RecoverError {
     },
 }
 
+impl From<ReadError> for RecoverError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Damaged(damage) => Self::Damaged(damage),
+            ReadError::Io { path, reason, .. } => Self::Io {
+                path,
+                doing: "reading",
+                error: io::Error::other(reason),
+            },
+            other => Self::Io {
+                path: PathBuf::new(),
+                doing: "opening",
+                error: io::Error::other(other.to_string()),
+            },
+        }
+    }
+}
+
 impl From<Damage> for RecoverError {
     fn from(damage: Damage) -> Self {
         Self::Damaged(damage)
@@ -50,6 +99,8 @@ pub(crate) struct Recovered {
     pub(crate) cut_bytes: u64,
     /// Where they began.
     pub(crate) cut_at: u64,
+    /// Files before those that were read, in order, and the log offset behind each: all their events are sealed.
+    pub(crate) kept: Vec<(Arc<LogFile>, u64)>,
 }
 
 /// A frame of the log, seen during recovery.
@@ -60,21 +111,49 @@ pub(crate) struct SeenFrame<'a> {
     pub(crate) frame: Frame<'a>,
 }
 
-/// Reads the log from its first frame to its last and shows every one to `see`, in order.
+/// Reads the log from what is not sealed to its last frame and shows every one to `see`, in order. The first ones may
+/// hold events that are sealed.
 pub(crate) fn recover(
     place: LogPlace,
-    manifest: Manifest,
-    see: &mut dyn FnMut(&SeenFrame<'_>) -> Result<(), Damage>,
+    manifest: &Arc<OpenManifest>,
+    see: &mut dyn FnMut(&SeenFrame<'_>) -> Result<(), RecoverError>,
 ) -> Result<Recovered, RecoverError> {
-    let files = open_files(&place, &manifest)?;
-    let Some((last, sealed)) = files.split_last() else {
+    let (mut files, sealed_through) = {
+        let manifest = manifest.get();
+        let files = open_files(&place, &manifest)?;
+        (files, manifest.sealed.through())
+    };
+    let kept = files.windows(2);
+    let kept = kept.take_while(|pair| is_sealed(&pair[1].header, sealed_through));
+    let unread = files.split_off(kept.count());
+    let Some((last, full)) = unread.split_last() else {
         return Err(missing(&place, "there is no log file"));
     };
     let mut chain = Chain::default();
-    for (file, next) in sealed.iter().zip(&files[1..]) {
-        recover_sealed(file, &next.header, &mut chain, see)?;
+    if sealed_through > 0 {
+        let first = &unread[0];
+        if first.header.first_position > sealed_through {
+            let what = format!(
+                "the segments end at position {sealed_through}, and the log begins here: a file in between is missing"
+            );
+            return Err(damage(first, 0, &what).into());
+        }
+        chain = Chain::at(&first.header);
     }
-    recover_last(place, manifest, last, chain, see)
+    for (file, next) in full.iter().zip(&unread[1..]) {
+        recover_full(file, &next.header, &mut chain, see)?;
+    }
+    let mut recovered = recover_last(place, manifest, last, chain, see)?;
+    let ends = files.iter().skip(1).chain(&unread);
+    let ends = ends.map(|next| next.header.base_offset);
+    recovered.kept = files.iter().cloned().zip(ends).collect();
+    Ok(recovered)
+}
+
+/// Whether all that stands in a log file is sealed, given the header of the next one. A file that ends with the last
+/// sealed event is not: cursor records may stand behind it.
+pub(crate) fn is_sealed(next: &FileHeader, sealed_through: Position) -> bool {
+    next.first_position <= sealed_through
 }
 
 /// What every next frame continues.
@@ -98,6 +177,16 @@ impl Default for Chain {
 }
 
 impl Chain {
+    /// Where a file begins whose predecessors are not read.
+    fn at(header: &FileHeader) -> Self {
+        Self {
+            offset: header.base_offset,
+            position: header.first_position,
+            crc: header.previous_crc,
+            stated: 0,
+        }
+    }
+
     /// Whether a file continues here.
     fn check_header(&self, file: &LogFile) -> Result<(), Damage> {
         let header = &file.header;
@@ -216,11 +305,11 @@ fn open_file(
 }
 
 /// Reads a file that another follows: everything up to where that one begins must be right.
-fn recover_sealed(
+fn recover_full(
     file: &Arc<LogFile>,
     next: &FileHeader,
     chain: &mut Chain,
-    see: &mut dyn FnMut(&SeenFrame<'_>) -> Result<(), Damage>,
+    see: &mut dyn FnMut(&SeenFrame<'_>) -> Result<(), RecoverError>,
 ) -> Result<(), RecoverError> {
     chain.check_header(file)?;
     let frames_bytes = next
@@ -255,10 +344,10 @@ fn recover_sealed(
 
 fn recover_last(
     place: LogPlace,
-    mut manifest: Manifest,
+    manifest: &Arc<OpenManifest>,
     file: &Arc<LogFile>,
     mut chain: Chain,
-    see: &mut dyn FnMut(&SeenFrame<'_>) -> Result<(), Damage>,
+    see: &mut dyn FnMut(&SeenFrame<'_>) -> Result<(), RecoverError>,
 ) -> Result<Recovered, RecoverError> {
     chain.check_header(file)?;
     let mut bytes = read_file(file)?;
@@ -270,7 +359,7 @@ fn recover_last(
         .map_or(0, |last| last as u64 + 1);
     let stated = stated_behind(torn, file.header.salt)
         .max(chain.stated)
-        .max(manifest.durable_offset);
+        .max(manifest.get().durable_offset);
     if stated > chain.offset {
         let what = format!(
             "no valid frame starts here, but everything up to {} bytes further was acknowledged",
@@ -283,10 +372,9 @@ fn recover_last(
     let (fresh, state) = copy(&place, file, &mut bytes, &chain)
         .map_err(|error| io_error(&file.path, "copying", error))?;
     // A crash may have come before the manifest named it.
-    if manifest.newest_file != fresh.header.base_offset {
-        manifest.newest_file = fresh.header.base_offset;
+    if manifest.get().newest_file != fresh.header.base_offset {
         manifest
-            .write(&*place.disk, &place.dir)
+            .change(|manifest| manifest.newest_file = fresh.header.base_offset)
             .map_err(|error| io_error(&place.dir, "writing the manifest in", error))?;
     }
     // Frames are seen as they stand in the copy, the one that will be read.
@@ -302,9 +390,10 @@ fn recover_last(
         at += frame.as_bytes().len();
     }
     Ok(Recovered {
-        writer: LogWriter::new(place, manifest, state),
+        writer: LogWriter::new(place, Arc::clone(manifest), state),
         cut_bytes,
         cut_at: end as u64,
+        kept: Vec::new(),
     })
 }
 

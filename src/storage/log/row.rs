@@ -23,10 +23,12 @@ use std::{fmt, str};
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::bytes::{get_u16, get_u32, get_u64, put_u16, put_u32, put_u64};
-use crate::types::{
-    id::{Position, Version},
-    time::Timestamp,
+use crate::{
+    storage::bytes::{get_u16, get_u32, get_u64, put_u16, put_u32, put_u64},
+    types::{
+        id::{Position, Version},
+        time::Timestamp,
+    },
 };
 
 const CRC_AT: usize = 4;

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     storage::{
         disk::{Disk, DiskFile, PAGE_BYTES},
-        manifest::Manifest,
+        manifest::{Manifest, OpenManifest, Sealed},
     },
     types::{
         id::{LogId, Position},
@@ -45,6 +45,11 @@ impl LogFile {
     /// The log offset of an offset in the file.
     pub(crate) fn log_offset(&self, in_file: u64) -> u64 {
         self.header.base_offset + in_file - HEADER_BYTES as u64
+    }
+
+    /// The offset in the file of a log offset.
+    pub(crate) fn in_file(&self, log_offset: u64) -> u64 {
+        log_offset - self.header.base_offset + HEADER_BYTES as u64
     }
 }
 
@@ -68,6 +73,14 @@ impl LogPlace {
             log_dir: dir.join("log"),
             file_bytes,
         }
+    }
+
+    pub(crate) fn segments_dir(&self) -> PathBuf {
+        self.dir.join("segments")
+    }
+
+    pub(crate) fn index_dir(&self) -> PathBuf {
+        self.dir.join("index")
     }
 
     /// Bytes that can still be written.
@@ -105,7 +118,8 @@ pub(crate) struct WriteFailed {
 /// See the module.
 pub(crate) struct LogWriter {
     place: LogPlace,
-    manifest: Manifest,
+    manifest: Arc<OpenManifest>,
+    log_id: LogId,
     spare: Spare,
     current: Arc<LogFile>,
     capacity: u64,
@@ -126,10 +140,12 @@ pub(crate) struct WriterState {
 
 impl LogWriter {
     /// Goes on behind frames that are all durable.
-    pub(crate) fn new(place: LogPlace, manifest: Manifest, state: WriterState) -> Self {
+    pub(crate) fn new(place: LogPlace, manifest: Arc<OpenManifest>, state: WriterState) -> Self {
+        let log_id = manifest.get().log_id;
         Self {
             spare: Spare::new(Arc::clone(&place.disk), &place.log_dir),
             place,
+            log_id,
             manifest,
             durable_offset: state.current.log_offset(state.end),
             current: state.current,
@@ -184,15 +200,20 @@ impl LogWriter {
         &self.current
     }
 
+    /// What the folder holds.
+    pub(crate) fn manifest(&self) -> &Arc<OpenManifest> {
+        &self.manifest
+    }
+
     /// The log offset behind the last frame.
     pub(crate) fn end(&self) -> u64 {
         self.current.log_offset(self.end)
     }
 
     /// Ends writing, and has the manifest state how long the log is.
-    pub(crate) fn close(mut self) -> io::Result<()> {
-        self.manifest.durable_offset = self.durable_offset;
-        self.manifest.write(&*self.place.disk, &self.place.dir)
+    pub(crate) fn close(self) -> io::Result<()> {
+        self.manifest
+            .change(|manifest| manifest.durable_offset = self.durable_offset)
     }
 
     fn flush(
@@ -245,7 +266,7 @@ impl LogWriter {
         let capacity = self.place.capacity(Some(self.capacity), needed);
         let spare = self.spare.take(capacity).map_err(failed)?;
         let header = FileHeader {
-            log_id: self.manifest.log_id,
+            log_id: self.log_id,
             salt: random_salt(),
             first_position,
             base_offset: self.durable_offset,
@@ -254,11 +275,11 @@ impl LogWriter {
         };
         self.capacity = spare.capacity;
         let file = publish(&self.place, spare, header).map_err(failed)?;
-        self.manifest.newest_file = header.base_offset;
-        self.manifest.durable_offset = self.durable_offset;
-        self.manifest
-            .write(&*self.place.disk, &self.place.dir)
-            .map_err(failed)?;
+        let stated = |manifest: &mut Manifest| {
+            manifest.newest_file = header.base_offset;
+            manifest.durable_offset = self.durable_offset;
+        };
+        self.manifest.change(stated).map_err(failed)?;
         self.current = Arc::new(file);
         self.end = HEADER_BYTES as u64;
         Ok(())
@@ -310,15 +331,17 @@ pub(crate) fn create(place: LogPlace, log_id: LogId) -> io::Result<LogWriter> {
         floor: 0,
         newest_file: 0,
         durable_offset: 0,
+        sealed: Sealed::default(),
     };
     manifest.write(&**disk, &place.dir)?;
+    let manifest = OpenManifest::new(Arc::clone(disk), place.dir.clone(), manifest);
     let state = WriterState {
         current: Arc::new(file),
         capacity,
         end: HEADER_BYTES as u64,
         previous_crc: 0,
     };
-    Ok(LogWriter::new(place, manifest, state))
+    Ok(LogWriter::new(place, Arc::new(manifest), state))
 }
 
 /// Gives a spare file its header and then its name, both durable.

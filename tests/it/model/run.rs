@@ -41,6 +41,10 @@ pub(super) struct Setup {
     pub(super) hasher: KeyHasher,
     pub(super) recent_bytes_max: usize,
     pub(super) disk: Arc<dyn Disk>,
+    /// Events that are sealed at once.
+    pub(super) seal_events: u64,
+    /// Bytes of sealed log files that are kept.
+    pub(super) keep_bytes: u64,
 }
 
 impl Default for Setup {
@@ -49,6 +53,8 @@ impl Default for Setup {
             hasher: KeyHasher::default(),
             recent_bytes_max: 1 << 20,
             disk: Arc::new(UnsyncedDisk::default()),
+            seal_events: u64::MAX,
+            keep_bytes: u64::MAX,
         }
     }
 }
@@ -91,6 +97,9 @@ pub(super) async fn run(sequence: &Sequence, setup: &Setup) {
         recent_bytes_max: setup.recent_bytes_max,
         log_file_bytes: sequence.file_bytes,
         disk_reserve_bytes: 0,
+        seal_events: setup.seal_events,
+        seal_backlog_max: 2,
+        keep_bytes: setup.keep_bytes,
         ..Limits::default()
     };
     let options = EngineOptions {

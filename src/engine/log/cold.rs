@@ -1,0 +1,187 @@
+//! What is sealed: opened when the log is, and read. Where an event stands says an index run; its row comes from the log
+//! file as long as that is kept, else from the segment.
+
+use std::{
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+};
+
+use quick_cache::{Weighter, sync::Cache};
+
+use super::{Log, index::Pieces, kept::EndedFile, rows::Located};
+use crate::{
+    engine::event::Event,
+    storage::{
+        index::{RowPlace, RunSummary, reader::Run},
+        log::{
+            recovery::{self, RecoverError},
+            writer::LogFile,
+        },
+        segment::{SegmentSummary, reader::Segment},
+    },
+    types::{
+        id::Position,
+        limits::{READ_BATCH_EVENTS, REPEAT_WINDOW},
+        read::ReadError,
+    },
+};
+
+/// What describes the segments that were read last, of all logs, bounded in bytes.
+pub(crate) struct OpenSegments {
+    /// By the number of the log and the segment's first position.
+    segments: Cache<(u64, Position), Arc<Segment>, ByMemory>,
+}
+
+#[derive(Clone)]
+struct ByMemory;
+
+impl Weighter<(u64, Position), Arc<Segment>> for ByMemory {
+    fn weight(&self, _: &(u64, Position), segment: &Arc<Segment>) -> u64 {
+        segment.memory_bytes() as u64
+    }
+}
+
+impl OpenSegments {
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        let expected = 64;
+        Self {
+            segments: Cache::with_weighter(expected, bytes_max as u64, ByMemory),
+        }
+    }
+}
+
+impl Log {
+    /// Enters what is sealed, and removes what is left of attempts to seal more.
+    pub(super) fn open_sealed(&self) -> Result<(), RecoverError> {
+        let sealed = self.manifest.get().sealed.clone();
+        let (segments_dir, index_dir) = (self.place.segments_dir(), self.place.index_dir());
+        let segments = sealed.segments.iter();
+        let segments: Vec<_> = segments.map(|s| segment_name(s.first, s.last)).collect();
+        let runs: Vec<_> = sealed
+            .runs
+            .iter()
+            .map(|r| run_name(r.first, r.last))
+            .collect();
+        for (dir, names) in [(&segments_dir, &segments), (&index_dir, &runs)] {
+            recovery::keep_only(&*self.place.disk, dir, names)?;
+        }
+        let mut opened = Vec::with_capacity(runs.len());
+        for (name, summary) in runs.iter().zip(&sealed.runs) {
+            let run = self.open_run(&index_dir.join(name), summary)?;
+            if sealed.through() - summary.last < REPEAT_WINDOW {
+                let ids = self
+                    .ids
+                    .for_events((summary.last - summary.first + 1) as usize);
+                for (hash, position) in run.all_ids()? {
+                    ids.insert(hash, position);
+                }
+            }
+            opened.push(Arc::new(run));
+        }
+        if let Some(run) = opened.last() {
+            let recorded_at = run.place(run.last())?.recorded_at;
+            self.recorded_at.store(recorded_at, Ordering::Relaxed);
+        }
+        self.index.open(opened, &sealed);
+        for (slot, events) in self.slots.iter().zip(&sealed.events_per_slot) {
+            slot.store(*events, Ordering::Relaxed);
+        }
+        self.cursors.lock().extend(sealed.cursors);
+        Ok(())
+    }
+
+    pub(super) fn open_run(&self, path: &Path, summary: &RunSummary) -> Result<Run, ReadError> {
+        let file = self.place.disk.open(path).map_err(|e| ReadError::Io {
+            path: path.to_owned(),
+            range: 0..summary.bytes,
+            reason: e.to_string(),
+        })?;
+        let cache = Arc::clone(&self.shared.blocks);
+        let hasher = self.index.hasher;
+        Run::open(file, path.to_owned(), self.log_id, hasher, summary, cache)
+    }
+
+    fn segment(&self, summary: &SegmentSummary) -> Result<Arc<Segment>, ReadError> {
+        let key = (self.number, summary.first);
+        self.shared
+            .open_segments
+            .segments
+            .get_or_insert_with(&key, || {
+                let name = segment_name(summary.first, summary.last);
+                let path = self.place.segments_dir().join(name);
+                let file = self.place.disk.open(&path).map_err(|e| ReadError::Io {
+                    path: path.clone(),
+                    range: 0..summary.bytes,
+                    reason: e.to_string(),
+                })?;
+                Segment::open(file, path, self.log_id, summary).map(Arc::new)
+            })
+    }
+
+    /// Reads the first of `rows`, which are sealed and go up or down, until they make up `bytes_max` bytes or what holds
+    /// them ends.
+    pub(super) fn fetch_sealed(
+        &self,
+        pieces: &Pieces,
+        rows: &[Position],
+        bytes_max: u64,
+    ) -> Result<Vec<Event>, ReadError> {
+        let (run, segment) = pieces.sealed_at(rows[0]);
+        let both = run.first().max(segment.first)..=run.last().min(segment.last);
+        let here = rows.iter().take(READ_BATCH_EVENTS);
+        let here = here.take_while(|position| both.contains(position)).count();
+        let places = run.places(&rows[..here])?;
+        let mut bytes = 0;
+        let fits = places.iter().take_while(|place| {
+            let fits = bytes == 0 || bytes < bytes_max;
+            bytes += u64::from(place.bytes);
+            fits
+        });
+        let count = fits.count();
+        let (rows, places) = (&rows[..count], &places[..count]);
+        if let Some(EndedFile { file, end }) = self.file_at(places[0].log_offset) {
+            let in_file = places
+                .iter()
+                .take_while(|place| (file.header.base_offset..end).contains(&place.log_offset));
+            let count = in_file.count();
+            let rows = rows.iter().zip(places).take(count);
+            let located: Vec<_> = rows
+                .map(|(position, place)| located(*position, place, &file))
+                .collect();
+            return self.fetch_located(&file, &located);
+        }
+        let descending = rows.len() > 1 && rows[0] > rows[1];
+        let mut ascending = rows.to_vec();
+        if descending {
+            ascending.reverse();
+        }
+        let stored = self.segment(segment)?.read(&ascending)?;
+        let events = stored.into_iter().map(|stored| Event {
+            position: stored.position,
+            recorded_at: stored.recorded_at,
+            row: stored.row,
+        });
+        Ok(if descending {
+            events.rev().collect()
+        } else {
+            events.collect()
+        })
+    }
+}
+
+fn located(position: Position, place: &RowPlace, file: &LogFile) -> Located {
+    let start = file.in_file(place.log_offset);
+    Located {
+        position,
+        recorded_at: place.recorded_at,
+        bytes: start..start + u64::from(place.bytes),
+    }
+}
+
+pub(super) fn segment_name(first: Position, last: Position) -> String {
+    format!("{first:020}-{last:020}.parquet")
+}
+
+pub(super) fn run_name(first: Position, last: Position) -> String {
+    format!("{first:020}-{last:020}.idx")
+}

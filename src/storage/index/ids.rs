@@ -1,0 +1,181 @@
+//! Event ids: pairs of a hash and a row, sorted by hash, then by row.
+//!
+//! | offset in an entry | bytes | field |
+//! |---|---|---|
+//! | 0 | 8 | hash of the event id |
+//! | 8 | 4 | row: the event's position less the first of the run |
+//!
+//! 341 entries a block, none across two. Hashes are spread evenly, so a guess by interpolation is at most a few blocks
+//! off; what follows it halves, so that hashes of few bits, or worse ones, cost a few steps more and nothing else.
+
+use std::{io, ops::RangeInclusive, sync::Arc};
+
+use super::{
+    block::{Block, BlockWriter, CONTENT_BYTES},
+    reader::Run,
+};
+use crate::{
+    storage::bytes::{get_u32, get_u64},
+    types::{id::Position, read::ReadError},
+};
+
+const ENTRY_BYTES: usize = 12;
+const ENTRIES_PER_BLOCK: u64 = (CONTENT_BYTES / ENTRY_BYTES) as u64;
+/// Steps that guess before the others halve.
+const GUESSES: usize = 4;
+
+/// Where the entries stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ids {
+    pub(super) first_block: u64,
+    pub(super) entries: u64,
+}
+
+impl Ids {
+    pub(super) fn blocks(self) -> u64 {
+        self.entries.div_ceil(ENTRIES_PER_BLOCK)
+    }
+
+    /// Sorts and writes pairs of hash and position, in a run of this first position.
+    pub(super) fn write(
+        ids: &mut [(u64, Position)],
+        first: Position,
+        blocks: &mut BlockWriter,
+    ) -> io::Result<Self> {
+        ids.sort_unstable();
+        let section = Self {
+            first_block: blocks.next(),
+            entries: ids.len() as u64,
+        };
+        let mut content = Vec::with_capacity(CONTENT_BYTES);
+        for entries in ids.chunks(ENTRIES_PER_BLOCK as usize) {
+            content.clear();
+            for (hash, position) in entries {
+                content.extend(hash.to_le_bytes());
+                content.extend(((position - first) as u32).to_le_bytes());
+            }
+            blocks.append(&content)?;
+        }
+        Ok(section)
+    }
+}
+
+/// A block of entries.
+struct Entries {
+    number: u64,
+    block: Arc<Block>,
+    len: usize,
+}
+
+impl Entries {
+    fn hash(&self, index: usize) -> u64 {
+        get_u64(&*self.block, index * ENTRY_BYTES)
+    }
+
+    fn first_hash(&self) -> u64 {
+        self.hash(0)
+    }
+
+    fn last_hash(&self) -> u64 {
+        self.hash(self.len - 1)
+    }
+
+    /// The first entry whose hash is not smaller.
+    fn lower_bound(&self, hash: u64) -> usize {
+        let (mut low, mut high) = (0, self.len);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.hash(middle) < hash {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
+    fn position(&self, index: usize, run: &Run) -> Result<Position, ReadError> {
+        let row = get_u32(&*self.block, index * ENTRY_BYTES + 8);
+        let inside = u64::from(row) < run.rows();
+        inside
+            .then(|| run.first() + u64::from(row))
+            .ok_or_else(|| run.damaged(self.number, "an event id leads out of the run"))
+    }
+}
+
+impl Run {
+    /// The block of entries with this index in the section.
+    fn id_entries(&self, index: u64) -> Result<Entries, ReadError> {
+        let ids = self.footer().ids;
+        let number = ids.first_block + index;
+        let before = index * ENTRIES_PER_BLOCK;
+        Ok(Entries {
+            number,
+            block: self.block(number)?,
+            len: (ids.entries - before).min(ENTRIES_PER_BLOCK) as usize,
+        })
+    }
+
+    /// Positions of events whose id has this hash, ascending; the caller confirms them.
+    pub(crate) fn ids(&self, hash: u64) -> Result<Vec<Position>, ReadError> {
+        let mut found = Vec::new();
+        if !self.footer().id_filter.may_hold(self, hash)? {
+            return Ok(found);
+        }
+        let blocks = self.footer().ids.blocks();
+        for index in self.first_id_block(hash)?..blocks {
+            let entries = self.id_entries(index)?;
+            for entry in entries.lower_bound(hash)..entries.len {
+                if entries.hash(entry) != hash {
+                    return Ok(found);
+                }
+                found.push(entries.position(entry, self)?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The first block with an entry whose hash is not smaller; their number if there is none.
+    fn first_id_block(&self, hash: u64) -> Result<u64, ReadError> {
+        // It is one of `low..=high`; hashes between them are too.
+        let (mut low, mut high) = (0, self.footer().ids.blocks());
+        let (mut low_hash, mut high_hash) = (0, u64::MAX);
+        let mut guesses = 0..GUESSES;
+        while low < high {
+            let middle = match guesses.next() {
+                Some(_) => low + guess(hash, low_hash..=high_hash, high - low),
+                None => low + (high - low) / 2,
+            };
+            let entries = self.id_entries(middle)?;
+            if entries.last_hash() < hash {
+                low = middle + 1;
+                low_hash = entries.last_hash();
+            } else if entries.first_hash() < hash {
+                return Ok(middle);
+            } else {
+                high = middle;
+                high_hash = entries.first_hash();
+            }
+        }
+        Ok(low)
+    }
+
+    /// All pairs of hash and position, sorted: what a merged run is made of.
+    pub(crate) fn all_ids(&self) -> Result<Vec<(u64, Position)>, ReadError> {
+        let mut all = Vec::new();
+        for index in 0..self.footer().ids.blocks() {
+            let entries = self.id_entries(index)?;
+            for entry in 0..entries.len {
+                all.push((entries.hash(entry), entries.position(entry, self)?));
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// Which of so many blocks a hash is in, if hashes are spread evenly between the two.
+fn guess(hash: u64, between: RangeInclusive<u64>, blocks: u64) -> u64 {
+    let span = u128::from(between.end().saturating_sub(*between.start())) + 1;
+    let ahead = u128::from(hash.saturating_sub(*between.start()));
+    ((ahead * u128::from(blocks) / span) as u64).min(blocks - 1)
+}

@@ -1,0 +1,6 @@
+//! Runs against plain maps, and runs that are damaged.
+
+mod damage;
+mod model;
+mod plain;
+mod sizes;

@@ -1,0 +1,5 @@
+//! Whole segments: written, read, damaged.
+
+mod damage;
+mod material;
+mod round_trip;
