@@ -170,6 +170,8 @@ const KEYS: &[Key] = &[
         limits.seal_bytes, size, |c| shown_size(c.limits.seal_bytes)),
     key!("limits.seal_backlog_max", "Parts of a log that may wait to become segments; beyond, appends wait.",
         limits.seal_backlog_max, count, |c| c.limits.seal_backlog_max.to_string()),
+    key!("limits.run_fan_in", "Index runs of about one size that become one, at least 2.",
+        limits.run_fan_in, count, |c| c.limits.run_fan_in.to_string()),
     key!("limits.keep_bytes", "Bytes of log files that are kept once their events are in segments, all tenants together.",
         limits.keep_bytes, size, |c| shown_size(c.limits.keep_bytes)),
     key!("limits.index_cache_bytes", "Bytes of index blocks kept in memory.",
@@ -298,6 +300,12 @@ impl Config {
             return contradiction(
                 "limits.event_bytes_max",
                 "is above `limits.batch_bytes_max`: no batch could hold such an event",
+            );
+        }
+        if limits.run_fan_in < 2 {
+            return contradiction(
+                "limits.run_fan_in",
+                "is below 2: merging one run makes none less",
             );
         }
         if limits.batch_bytes_max > self.message_bytes_max {

@@ -14,6 +14,8 @@ pub const GUARDS_MAX: usize = 1_000;
 pub const CURSORS_MAX: usize = 1_000;
 /// Largest page of a listing.
 pub const PAGE_MAX: usize = 1_000;
+/// Events of the largest index run: merging holds about a byte of memory for each.
+pub const RUN_EVENTS_MAX: u64 = 1 << 26;
 /// A batch that repeats one of the last so many events is told as such.
 pub const REPEAT_WINDOW: u64 = 1_000_000;
 /// Bytes of events in one batch of a read, and so in a response message: generated clients stop at 4 MiB.
@@ -54,6 +56,8 @@ pub struct Limits {
     pub seal_bytes: u64,
     /// Parts of the log that may wait to be sealed; beyond, appends wait.
     pub seal_backlog_max: usize,
+    /// Index runs of about one size that become one.
+    pub run_fan_in: usize,
     /// Bytes of log files, all tenants together, that are kept once their events are sealed.
     pub keep_bytes: u64,
     /// Bytes of index blocks kept in memory.
@@ -78,6 +82,7 @@ impl Default for Limits {
             seal_events: 1 << 18,
             seal_bytes: 64 << 20,
             seal_backlog_max: 8,
+            run_fan_in: 8,
             keep_bytes: 8 << 30,
             index_cache_bytes: 64 << 20,
             segment_cache_bytes: 32 << 20,

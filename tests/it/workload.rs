@@ -42,6 +42,7 @@ pub(crate) fn sealing_options() -> EngineOptions {
     options.limits.seal_events = 10;
     options.limits.seal_backlog_max = usize::MAX;
     options.limits.keep_bytes = 0;
+    options.limits.run_fan_in = 2;
     options
 }
 

@@ -72,7 +72,8 @@ impl Log {
                 let ids = self
                     .ids
                     .for_events((summary.last - summary.first + 1) as usize);
-                for (hash, position) in run.all_ids()? {
+                for id in run.all_ids() {
+                    let (hash, position) = id?;
                     ids.insert(hash, position);
                 }
             }

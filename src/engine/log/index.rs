@@ -108,6 +108,15 @@ impl Index {
         Arc::clone(&now)
     }
 
+    /// Puts one run in the place of so many that follow each other from a position on.
+    pub(crate) fn merge(&self, first: Position, runs: usize, merged: Run) {
+        let mut now = self.pieces.write();
+        let mut pieces = Pieces::clone(&now);
+        let at = pieces.runs.partition_point(|run| run.first() < first);
+        pieces.runs.splice(at..at + runs, [Arc::new(merged)]);
+        *now = Arc::new(pieces);
+    }
+
     /// Puts an index run and a segment in the place of the oldest part.
     pub(crate) fn seal(&self, part: &Part, run: Run, segment: SegmentSummary) {
         let mut now = self.pieces.write();

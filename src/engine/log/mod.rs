@@ -5,7 +5,8 @@
 //! - [`committer`]: makes what is queued durable and shows it, on a thread of its own.
 //! - [`index`]: the lookup, in pieces; [`part`] and [`names`]: a piece in memory; [`set`]: what can be asked of them.
 //! - [`ids`]: ids of the newest events; [`rows`]: where events stand.
-//! - [`seal`]: gives complete parts their lasting form; [`cold`]: reads it; [`kept`]: log files that stay all the same.
+//! - [`seal`]: gives complete parts their lasting form; [`cold`]: reads it; [`kept`]: log files that stay all the same;
+//!   [`merge`]: index runs.
 //! - [`recent`]: the newest bytes, in memory.
 //! - [`read`]: events by position, filter and direction.
 //! - [`head`], [`waiters`]: what is visible, and who waits for more.
@@ -18,6 +19,7 @@ pub(crate) mod head;
 pub(crate) mod ids;
 pub(crate) mod index;
 mod kept;
+mod merge;
 pub(crate) mod names;
 pub(crate) mod part;
 pub(crate) mod prepared;
@@ -49,6 +51,7 @@ use self::{
     ids::RecentIds,
     index::{Index, Pieces, SealedCounts},
     kept::{EndedFile, KeepBudget, KeptFiles},
+    merge::Merging,
     read::{Reader, Residue},
     recent::{Recent, RecentLog},
     rows::RowTable,
@@ -96,6 +99,8 @@ pub(crate) struct Shared {
     keep: Arc<KeepBudget>,
     /// Whoever seals a part holds it.
     seal_turn: Arc<Mutex<()>>,
+    /// Whoever merges index runs holds it.
+    merge_turn: Arc<Mutex<()>>,
     logs: Arc<AtomicU64>,
 }
 
@@ -110,6 +115,7 @@ impl Shared {
             open_segments: Arc::new(OpenSegments::new(limits.segment_cache_bytes)),
             keep: Arc::new(KeepBudget::new(limits.keep_bytes)),
             seal_turn: Arc::default(),
+            merge_turn: Arc::default(),
             logs: Arc::default(),
         }
     }
@@ -161,6 +167,7 @@ pub(crate) struct Log {
     waiters: Waiters,
     sealing: Mutex<Sealing>,
     seal_signals: SealSignals,
+    merging: Merging,
     place: LogPlace,
     space: Space,
 }
@@ -212,6 +219,7 @@ impl Log {
         log.check_space();
         let log = Arc::new(log);
         seal::wake(&log);
+        merge::wake(&log);
         Ok(log)
     }
 
@@ -260,6 +268,7 @@ impl Log {
             waiters: Waiters::new(),
             sealing: Mutex::default(),
             seal_signals: SealSignals::default(),
+            merging: Merging::default(),
             place,
             space: Space::default(),
         }
@@ -481,6 +490,7 @@ impl Log {
     pub(crate) fn close(self: &Arc<Self>) {
         committer::close(self);
         seal::stop(self);
+        merge::stop(self);
     }
 
     /// Refuses an append for which there is no room, or no time.

@@ -20,6 +20,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::{
     Log,
     cold::{run_name, segment_name},
+    merge,
     part::Part,
     rows::Located,
     sequencer::State,
@@ -136,6 +137,7 @@ fn run(log: &Arc<Log>) {
                 );
                 log.sealing.lock().failing = false;
                 log.seal_signals.done.notify_waiters();
+                merge::wake(log);
             }
             Err(SealError::Stopped) => {}
             Err(e) => {

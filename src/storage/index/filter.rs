@@ -35,30 +35,6 @@ struct Place {
 }
 
 impl Filter {
-    /// Writes a filter of so many keys.
-    pub(super) fn write(
-        keys: impl ExactSizeIterator<Item = u64>,
-        blocks: &mut BlockWriter,
-    ) -> io::Result<Self> {
-        let bits_per_block = BLOCK_FILTER_BYTES as u64 * 8;
-        let filter = Self {
-            first_block: blocks.next(),
-            blocks: (keys.len() as u64 * BITS_PER_KEY).div_ceil(bits_per_block),
-        };
-        let mut bytes = vec![0; filter.blocks as usize * BLOCK_FILTER_BYTES];
-        for key in keys {
-            let place = filter.place(key);
-            let at = place.block as usize * BLOCK_FILTER_BYTES;
-            for (byte, mask) in place.bytes() {
-                bytes[at + byte] |= mask;
-            }
-        }
-        for block in bytes.chunks(BLOCK_FILTER_BYTES) {
-            blocks.append(block)?;
-        }
-        Ok(filter)
-    }
-
     fn place(self, key: u64) -> Place {
         let key = mix(key);
         let lines = self.blocks * LINES_PER_BLOCK;
@@ -78,6 +54,43 @@ impl Filter {
         let place = self.place(key);
         let block = run.block(self.first_block + place.block)?;
         Ok(place.bytes().all(|(byte, mask)| block[byte] & mask != 0))
+    }
+}
+
+/// Collects the keys of a filter, all of whose bits are held in memory until it is written.
+pub(super) struct FilterWriter {
+    filter: Filter,
+    bytes: Vec<u8>,
+}
+
+impl FilterWriter {
+    /// For so many keys.
+    pub(super) fn new(keys: u64) -> Self {
+        let bits_per_block = BLOCK_FILTER_BYTES as u64 * 8;
+        let filter = Filter {
+            first_block: 0,
+            blocks: (keys * BITS_PER_KEY).div_ceil(bits_per_block),
+        };
+        Self {
+            filter,
+            bytes: vec![0; filter.blocks as usize * BLOCK_FILTER_BYTES],
+        }
+    }
+
+    pub(super) fn add(&mut self, key: u64) {
+        let place = self.filter.place(key);
+        let at = place.block as usize * BLOCK_FILTER_BYTES;
+        for (byte, mask) in place.bytes() {
+            self.bytes[at + byte] |= mask;
+        }
+    }
+
+    pub(super) fn finish(mut self, blocks: &mut BlockWriter) -> io::Result<Filter> {
+        self.filter.first_block = blocks.next();
+        for block in self.bytes.chunks(BLOCK_FILTER_BYTES) {
+            blocks.append(block)?;
+        }
+        Ok(self.filter)
     }
 }
 

@@ -35,28 +35,56 @@ impl Ids {
     pub(super) fn blocks(self) -> u64 {
         self.entries.div_ceil(ENTRIES_PER_BLOCK)
     }
+}
 
-    /// Sorts and writes pairs of hash and position, in a run of this first position.
-    pub(super) fn write(
-        ids: &mut [(u64, Position)],
-        first: Position,
-        blocks: &mut BlockWriter,
-    ) -> io::Result<Self> {
-        ids.sort_unstable();
-        let section = Self {
-            first_block: blocks.next(),
-            entries: ids.len() as u64,
-        };
-        let mut content = Vec::with_capacity(CONTENT_BYTES);
-        for entries in ids.chunks(ENTRIES_PER_BLOCK as usize) {
-            content.clear();
-            for (hash, position) in entries {
-                content.extend(hash.to_le_bytes());
-                content.extend(((position - first) as u32).to_le_bytes());
-            }
-            blocks.append(&content)?;
+/// Writes the section.
+pub(super) struct IdsWriter {
+    section: Ids,
+    /// First position of the run.
+    first: Position,
+    content: Vec<u8>,
+    last: (u64, Position),
+}
+
+impl IdsWriter {
+    pub(super) fn new(first: Position, blocks: &BlockWriter) -> Self {
+        Self {
+            section: Ids {
+                first_block: blocks.next(),
+                entries: 0,
+            },
+            first,
+            content: Vec::with_capacity(CONTENT_BYTES),
+            last: (0, 0),
         }
-        Ok(section)
+    }
+
+    /// Adds a pair of hash and position; they ascend.
+    pub(super) fn push(&mut self, id: (u64, Position), blocks: &mut BlockWriter) -> io::Result<()> {
+        assert!(id > self.last, "ids ascend");
+        self.last = id;
+        let (hash, position) = id;
+        self.content.extend(hash.to_le_bytes());
+        self.content
+            .extend(((position - self.first) as u32).to_le_bytes());
+        self.section.entries += 1;
+        if self.section.entries.is_multiple_of(ENTRIES_PER_BLOCK) {
+            self.flush(blocks)?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, blocks: &mut BlockWriter) -> io::Result<()> {
+        if !self.content.is_empty() {
+            blocks.append(&self.content)?;
+            self.content.clear();
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish(mut self, blocks: &mut BlockWriter) -> io::Result<Ids> {
+        self.flush(blocks)?;
+        Ok(self.section)
     }
 }
 
@@ -160,16 +188,59 @@ impl Run {
         Ok(low)
     }
 
-    /// All pairs of hash and position, sorted: what a merged run is made of.
-    pub(crate) fn all_ids(&self) -> Result<Vec<(u64, Position)>, ReadError> {
-        let mut all = Vec::new();
-        for index in 0..self.footer().ids.blocks() {
-            let entries = self.id_entries(index)?;
-            for entry in 0..entries.len {
-                all.push((entries.hash(entry), entries.position(entry, self)?));
+    /// All pairs of hash and position, sorted. Ends after an error.
+    pub(crate) fn all_ids(&self) -> AllIds<'_> {
+        AllIds {
+            run: self,
+            next_block: 0,
+            entries: None,
+            next: 0,
+        }
+    }
+
+    /// Number of ids.
+    pub(super) fn id_count(&self) -> u64 {
+        self.footer().ids.entries
+    }
+}
+
+/// See [`Run::all_ids`].
+pub(crate) struct AllIds<'a> {
+    run: &'a Run,
+    next_block: u64,
+    entries: Option<Entries>,
+    next: usize,
+}
+
+impl Iterator for AllIds<'_> {
+    type Item = Result<(u64, Position), ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(entries) = &self.entries
+                && self.next < entries.len
+            {
+                let hash = entries.hash(self.next);
+                let position = entries.position(self.next, self.run);
+                self.next += 1;
+                return Some(position.map(|position| (hash, position)));
+            }
+            if self.next_block == self.run.footer().ids.blocks() {
+                return None;
+            }
+            match self.run.id_entries(self.next_block) {
+                Ok(entries) => {
+                    self.entries = Some(entries);
+                    self.next = 0;
+                    self.next_block += 1;
+                }
+                Err(e) => {
+                    self.entries = None;
+                    self.next_block = self.run.footer().ids.blocks();
+                    return Some(Err(e));
+                }
             }
         }
-        Ok(all)
     }
 }
 

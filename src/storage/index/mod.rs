@@ -12,7 +12,7 @@
 //! - `layout`: header and footer.
 //! - `rows`, `ids`, `filter`, `names` (of `page`s), `postings`: the sections, each with its writing and reading half.
 //! - `cache`: the blocks in memory, of all runs of the process.
-//! - `writer`, `reader`: a run.
+//! - `writer`, `reader`: a run; `merge`: one of several.
 //!
 //! Invariant: a damaged run gives the right answer or [`ReadError::Damaged`](crate::types::read::ReadError::Damaged),
 //! never a wrong answer, and never more memory or time than its size explains.
@@ -23,6 +23,7 @@ pub(crate) mod cache;
 mod filter;
 mod ids;
 mod layout;
+pub(crate) mod merge;
 pub(crate) mod names;
 mod page;
 mod postings;

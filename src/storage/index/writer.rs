@@ -8,8 +8,8 @@ use std::{io, mem, ops::Range, path::Path};
 use super::{
     RowPlace, RunSummary,
     block::BlockWriter,
-    filter::Filter,
-    ids::Ids,
+    filter::{Filter, FilterWriter},
+    ids::{Ids, IdsWriter},
     layout::{Footer, Header},
     names::{Tree, TreeWriter, filter_key, place_of},
     postings,
@@ -100,16 +100,30 @@ impl RunWriter {
 
     /// Adds the hashes of event ids and where they stand, in any order; called once, after the last row.
     pub(crate) fn ids(&mut self, mut ids: Vec<(u64, Position)>) -> io::Result<()> {
+        ids.sort_unstable();
+        self.sorted_ids(ids.len() as u64, ids.into_iter().map(Ok::<_, io::Error>))
+    }
+
+    /// As [`RunWriter::ids`], so many of them, sorted by hash, then by position.
+    pub(super) fn sorted_ids<E: From<io::Error>>(
+        &mut self,
+        count: u64,
+        ids: impl Iterator<Item = Result<(u64, Position), E>>,
+    ) -> Result<(), E> {
         assert!(self.ids.is_none(), "ids come once");
         assert!(self.rows.rows <= 1 << 32, "rows are counted in 32 bits");
         self.rows.finish(&mut self.blocks)?;
         let positions = self.positions();
-        let inside = |(_, position): &(u64, Position)| positions.contains(position);
-        assert!(ids.iter().all(inside), "ids are those of rows");
-        let section = Ids::write(&mut ids, self.header.first, &mut self.blocks)?;
-        let hashes = ids.iter().map(|(hash, _)| *hash);
-        let filter = Filter::write(hashes, &mut self.blocks)?;
-        self.ids = Some((section, filter));
+        let mut section = IdsWriter::new(self.header.first, &self.blocks);
+        let mut filter = FilterWriter::new(count);
+        for id in ids {
+            let (hash, position) = id?;
+            assert!(positions.contains(&position), "ids are those of rows");
+            section.push((hash, position), &mut self.blocks)?;
+            filter.add(hash);
+        }
+        let section = section.finish(&mut self.blocks)?;
+        self.ids = Some((section, filter.finish(&mut self.blocks)?));
         Ok(())
     }
 
@@ -155,14 +169,17 @@ impl RunWriter {
         let (ids, id_filter) = self.ids.expect("ids were written");
         assert!(self.rows.rows > 0, "a run has a row");
         self.names.finish_kind(&mut self.blocks)?;
-        let keys = self.names.filter_keys.iter().copied();
+        let mut name_filter = FilterWriter::new(self.names.filter_keys.len() as u64);
+        for key in &self.names.filter_keys {
+            name_filter.add(*key);
+        }
         let footer = Footer {
             last: self.positions().end - 1,
             first_recorded_at: self.rows.first_recorded_at,
             last_recorded_at: self.rows.last_recorded_at,
             ids,
             id_filter,
-            name_filter: Filter::write(keys, &mut self.blocks)?,
+            name_filter: name_filter.finish(&mut self.blocks)?,
             trees: self.names.trees,
         };
         self.blocks.append(&footer.encode())?;

@@ -99,6 +99,7 @@ pub(super) async fn run(sequence: &Sequence, setup: &Setup) {
         disk_reserve_bytes: 0,
         seal_events: setup.seal_events,
         seal_backlog_max: 2,
+        run_fan_in: 3,
         keep_bytes: setup.keep_bytes,
         ..Limits::default()
     };

@@ -134,7 +134,10 @@ fn ask(run: &Run, plain: &Plain) -> Answers {
         see(format!("id {hash}"), show(run.ids(*hash)));
         see(format!("no id {hash}"), show(run.ids(hash + 1)));
     }
-    see("all ids".to_owned(), show(run.all_ids()));
+    see(
+        "all ids".to_owned(),
+        show(run.all_ids().collect::<Result<Vec<_>, _>>()),
+    );
     for (kind, names) in KINDS.into_iter().zip(&plain.names) {
         for (prefix, after) in [("", None), ("entity-1", Some("entity-10"))] {
             let after = after.map(str::as_bytes);
