@@ -27,6 +27,8 @@
 //! - A batch is one frame of the log: all of it or nothing.
 //! - Guards are judged against everything before the batch, by one caller at a time; nothing comes in between.
 //! - Readers see a position only once it is durable; every read works on one head and says which.
+//! - Events have two forms, rows of the log and columns of a segment, and every read gives the same whichever it is from.
+//!   A segment and its index are named only once they are durable and were read back; only then log files go.
 //! - Every byte that is read from disk was checked; what does not match is an error that names file and offset.
 //! - Nothing is repaired in place, and a failed sync is never retried on the same file.
 //! - Wall clock and randomness come in at the committer alone; everything else follows from the log.

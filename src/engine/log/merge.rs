@@ -62,7 +62,20 @@ pub(super) fn stop(log: &Log) {
     }
 }
 
+/// Whoever waits for a thread that panicked must not wait for ever.
+struct Ended<'a>(&'a Merging);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.state.lock().running = false;
+            self.0.ended.notify_all();
+        }
+    }
+}
+
 fn run(log: &Log) {
+    let _ended = Ended(&log.merging);
     loop {
         let runs = log.next_to_merge();
         let mut state = log.merging.state.lock();

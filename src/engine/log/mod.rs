@@ -395,10 +395,9 @@ impl Log {
         time: Timestamp,
         head: Position,
     ) -> Result<Position, ReadError> {
-        // First the pieces: what is sealed meanwhile is then still in the table.
-        let pieces = self.pieces();
+        // First the table: what leaves it meanwhile is then in the pieces.
         match self.table.position_at(time, head) {
-            0 => Ok(head.min(pieces.position_at(time.as_micros())?)),
+            0 => Ok(head.min(self.pieces().position_at(time.as_micros())?)),
             position => Ok(position),
         }
     }

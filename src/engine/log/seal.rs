@@ -104,7 +104,23 @@ pub(super) fn stop(log: &Log) {
     }
 }
 
+/// Whoever waits for a thread that panicked must not wait for ever.
+struct Ended<'a>(&'a Log);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let mut sealing = self.0.sealing.lock();
+            sealing.running = false;
+            sealing.failing = true;
+            self.0.seal_signals.changed.notify_all();
+            self.0.seal_signals.done.notify_waiters();
+        }
+    }
+}
+
 fn run(log: &Arc<Log>) {
+    let _ended = Ended(log);
     let mut retry = RETRY_FIRST;
     // What the manifest could not be made to name.
     let mut made: Option<Made> = None;
