@@ -65,6 +65,8 @@ struct TenantObject<'a> {
     events_per_partition: &'a [u64],
     log_bytes: u64,
     log_files: u64,
+    sealed: u64,
+    segments: u64,
     subscribers: u64,
     recorded_at: Option<String>,
     poisoned: Option<&'a str>,
@@ -104,6 +106,8 @@ impl<'a> TenantObject<'a> {
             events_per_partition: &tenant.events_per_partition,
             log_bytes: tenant.log_bytes,
             log_files: tenant.log_files,
+            sealed: tenant.sealed,
+            segments: tenant.segments,
             subscribers: tenant.subscribers,
             recorded_at: tenant.recorded_at.map(|time| time.to_string()),
             poisoned: tenant.poisoned.as_deref(),
@@ -128,16 +132,15 @@ fn tenant_report(tenant: &TenantStats, out: &mut String) -> std::fmt::Result {
     writeln!(out, "  floor          {}", HumanCount(tenant.floor))?;
     writeln!(out, "  entities       {}", HumanCount(tenant.entities))?;
     writeln!(out, "  event types    {}", HumanCount(tenant.event_types))?;
-    let files = if tenant.log_files == 1 {
-        "file"
-    } else {
-        "files"
-    };
     let bytes = HumanBytes(tenant.log_bytes);
+    let files = counted(tenant.log_files, "file");
+    writeln!(out, "  log            {bytes} in {files}")?;
+    let sealed = HumanCount(tenant.sealed);
+    let segments = counted(tenant.segments, "segment");
+    let unsealed = HumanCount(tenant.head.saturating_sub(tenant.sealed));
     writeln!(
         out,
-        "  log            {bytes} in {} {files}",
-        HumanCount(tenant.log_files)
+        "  sealed         {sealed} in {segments}, {unsealed} not sealed"
     )?;
     writeln!(out, "  subscribers    {}", HumanCount(tenant.subscribers))?;
     let recorded_at = tenant
@@ -165,6 +168,11 @@ fn process_report(stats: &Stats, out: &mut String) -> std::fmt::Result {
     let up = uptime(stats).map_or_else(String::new, |time| format!(", up {}", HumanDuration(time)));
     let memory = HumanBytes(stats.resident_bytes);
     writeln!(out, "server {}{up}, {memory} resident", stats.version)
+}
+
+fn counted(count: u64, thing: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{} {thing}{plural}", HumanCount(count))
 }
 
 /// One character for each count, as high as its share of the highest.

@@ -43,6 +43,10 @@ pub struct TenantStats {
     pub log_bytes: u64,
     /// On disk.
     pub log_files: u64,
+    /// The last position that stands in a segment; 0 before the first.
+    pub sealed: Position,
+    /// Parquet files on disk that hold every event up to `sealed`.
+    pub segments: u64,
     /// Open subscriptions.
     pub subscribers: u64,
     /// When the last event was recorded.
@@ -96,6 +100,8 @@ fn tenant_stats(stats: proto::TenantStats) -> Result<TenantStats, ClientError> {
         events_per_partition: stats.events_per_partition,
         log_bytes: stats.log_bytes,
         log_files: stats.log_files,
+        sealed: stats.sealed,
+        segments: stats.segments,
         subscribers: stats.subscribers,
         recorded_at: stats.recorded_at.map(wire::timestamp).transpose()?,
         poisoned: Some(stats.poisoned).filter(|reason| !reason.is_empty()),

@@ -505,6 +505,8 @@ pub(super) fn tenant_stats(
         subscribers: stats.subscribers,
         recorded_at: stats.recorded_at.map(wire_time),
         poisoned: stats.poisoned.unwrap_or_default(),
+        sealed: stats.sealed,
+        segments: stats.segments,
     }
 }
 

@@ -318,6 +318,8 @@ def _tenant_of(tenant: query_pb2.TenantStats) -> TenantStats:
         events_per_partition=tuple(tenant.events_per_partition),
         log_bytes=tenant.log_bytes,
         log_files=tenant.log_files,
+        sealed=tenant.sealed,
+        segments=tenant.segments,
         subscribers=tenant.subscribers,
         recorded_at=time_of(tenant.recorded_at) if tenant.HasField("recorded_at") else None,
         poisoned=tenant.poisoned,

@@ -214,6 +214,10 @@ class TenantStats:
     events_per_partition: tuple[int, ...]
     log_bytes: int
     log_files: int
+    sealed: int
+    """The last position that stands in a segment; 0 before the first."""
+    segments: int
+    """Parquet files on disk that hold every event up to `sealed`."""
     subscribers: int
     recorded_at: datetime | None
     """When the last event was recorded."""

@@ -15,8 +15,10 @@ STARTUP_SECONDS_MAX = 30.0
 class Server:
     """One server process; it may be killed and started again on the same port and data."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, *settings: str) -> None:
+        """With settings, like `drain_seconds=5`."""
         self.data = data
+        self.settings = settings
         self.port = 0
         self._process: subprocess.Popen[str] | None = None
 
@@ -31,7 +33,13 @@ class Server:
                 "the tests need a server: set ANNALS_BIN to the path of an `annals` binary, or run `make test`"
             )
         self._process = subprocess.Popen(
-            [binary, "serve", "--data", str(self.data), "--listen", f"127.0.0.1:{self.port}"],
+            [
+                binary,
+                "serve",
+                f"--data={self.data}",
+                f"--listen=127.0.0.1:{self.port}",
+                *(f"--set={setting}" for setting in self.settings),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

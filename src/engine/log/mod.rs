@@ -449,13 +449,14 @@ impl Log {
     }
 
     pub(crate) fn stats(&self, partitions: Partitions) -> TenantStats {
+        // First the pieces: what they say is sealed is then never beyond the head.
+        let pieces = self.pieces();
         let head = self.head();
         let mut events_per_partition = vec![0; partitions.count() as usize];
         for (slot, events) in self.slots.iter().enumerate() {
             let partition = partitions.of_slot(slot) as usize;
             events_per_partition[partition] += events.load(Ordering::Relaxed);
         }
-        let pieces = self.pieces();
         let poisoned = match &self.sequencer.lock().state {
             State::Poisoned(reason) => Some(reason.clone()),
             State::Open | State::Closing => None,

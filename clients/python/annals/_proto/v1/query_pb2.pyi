@@ -180,7 +180,7 @@ class GetStatsResponse(_message.Message):
     def __init__(self, tenants: _Optional[_Iterable[_Union[TenantStats, _Mapping]]] = ..., process: _Optional[_Union[ProcessStats, _Mapping]] = ...) -> None: ...
 
 class TenantStats(_message.Message):
-    __slots__ = ("tenant", "log_id", "head", "floor", "entities", "event_types", "events_per_partition", "log_bytes", "log_files", "subscribers", "recorded_at", "poisoned")
+    __slots__ = ("tenant", "log_id", "head", "floor", "entities", "event_types", "events_per_partition", "log_bytes", "log_files", "subscribers", "recorded_at", "poisoned", "sealed", "segments")
     TENANT_FIELD_NUMBER: _ClassVar[int]
     LOG_ID_FIELD_NUMBER: _ClassVar[int]
     HEAD_FIELD_NUMBER: _ClassVar[int]
@@ -193,6 +193,8 @@ class TenantStats(_message.Message):
     SUBSCRIBERS_FIELD_NUMBER: _ClassVar[int]
     RECORDED_AT_FIELD_NUMBER: _ClassVar[int]
     POISONED_FIELD_NUMBER: _ClassVar[int]
+    SEALED_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
     tenant: str
     log_id: str
     head: int
@@ -205,7 +207,9 @@ class TenantStats(_message.Message):
     subscribers: int
     recorded_at: _timestamp_pb2.Timestamp
     poisoned: str
-    def __init__(self, tenant: _Optional[str] = ..., log_id: _Optional[str] = ..., head: _Optional[int] = ..., floor: _Optional[int] = ..., entities: _Optional[int] = ..., event_types: _Optional[int] = ..., events_per_partition: _Optional[_Iterable[int]] = ..., log_bytes: _Optional[int] = ..., log_files: _Optional[int] = ..., subscribers: _Optional[int] = ..., recorded_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., poisoned: _Optional[str] = ...) -> None: ...
+    sealed: int
+    segments: int
+    def __init__(self, tenant: _Optional[str] = ..., log_id: _Optional[str] = ..., head: _Optional[int] = ..., floor: _Optional[int] = ..., entities: _Optional[int] = ..., event_types: _Optional[int] = ..., events_per_partition: _Optional[_Iterable[int]] = ..., log_bytes: _Optional[int] = ..., log_files: _Optional[int] = ..., subscribers: _Optional[int] = ..., recorded_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., poisoned: _Optional[str] = ..., sealed: _Optional[int] = ..., segments: _Optional[int] = ...) -> None: ...
 
 class ProcessStats(_message.Message):
     __slots__ = ("version", "started_at", "resident_bytes")
