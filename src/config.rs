@@ -15,7 +15,10 @@ use std::{
     time::Duration,
 };
 
-use crate::types::{limits::Limits, slot::Partitions};
+use crate::types::{
+    limits::{LOG_FILE_BYTES_MAX, Limits, SEGMENT_EVENTS_MAX},
+    slot::Partitions,
+};
 
 /// The form of log lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -172,8 +175,8 @@ const KEYS: &[Key] = &[
         limits.seal_backlog_max, count, |c| c.limits.seal_backlog_max.to_string()),
     key!("limits.run_fan_in", "Index runs of about one size that become one, at least 2.",
         limits.run_fan_in, count, |c| c.limits.run_fan_in.to_string()),
-    key!("limits.keep_bytes", "Bytes of log files that are kept once their events are in segments, all tenants together.",
-        limits.keep_bytes, size, |c| shown_size(c.limits.keep_bytes)),
+    key!("limits.keep_bytes", "Bytes of log files kept once their events are in segments, all tenants together; 0: none.",
+        limits.keep_bytes, size_or_zero, |c| shown_size(c.limits.keep_bytes)),
     key!("limits.index_cache_bytes", "Bytes of index blocks kept in memory.",
         limits.index_cache_bytes, size, |c| shown_size(c.limits.index_cache_bytes as u64)),
     key!("limits.segment_cache_bytes", "Bytes of descriptions of segments kept in memory.",
@@ -326,6 +329,18 @@ impl Config {
                 "is above half of `limits.log_file_bytes`: a log file holds several batches",
             );
         }
+        if limits.log_file_bytes > LOG_FILE_BYTES_MAX {
+            return contradiction(
+                "limits.log_file_bytes",
+                &format!("is above {LOG_FILE_BYTES_MAX}: no log file can be larger"),
+            );
+        }
+        if limits.seal_events > SEGMENT_EVENTS_MAX {
+            return contradiction(
+                "limits.seal_events",
+                &format!("is above {SEGMENT_EVENTS_MAX}: no segment can hold more"),
+            );
+        }
         Ok(self)
     }
 
@@ -432,6 +447,10 @@ fn size<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
     bytes.ok_or_else(|| {
         format!("is {text:?}: write bytes above 0, like 8388608 or \"8 MiB\" (KiB, MiB, GiB, TiB)")
     })
+}
+
+fn size_or_zero(text: &str) -> Result<u64, String> {
+    if text == "0" { Ok(0) } else { size(text) }
 }
 
 const TEXT_TAKES_ALL: &str = "writing to a string does not fail";

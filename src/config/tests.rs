@@ -76,6 +76,10 @@ fn values_that_do_not_fit_are_refused() {
         "[limits]\nbatch_events_max = 0",
         "[limits]\nbatch_bytes_max = \"8 MB\"",
         "[limits]\nbatch_bytes_max = \"99999999999 TiB\"",
+        "[limits]\nseal_events = 0",
+        "[limits]\nseal_bytes = 0",
+        "[limits]\nseal_backlog_max = 0",
+        "[limits]\nkeep_bytes = -1",
     ] {
         let error = load(file, &[], &[]).unwrap_err();
         assert!(
@@ -96,6 +100,8 @@ fn limits_that_contradict_each_other_are_refused() {
         "[limits]\nmessage_bytes_max = \"4 MiB\"",
         "[limits]\nqueue_bytes_max = \"4 MiB\"",
         "[limits]\nlog_file_bytes = \"8 MiB\"",
+        "[limits]\nlog_file_bytes = \"4 GiB\"",
+        "[limits]\nseal_events = 4294967296",
     ] {
         let error = load(file, &[], &[]).unwrap_err();
         assert!(
@@ -103,4 +109,15 @@ fn limits_that_contradict_each_other_are_refused() {
             "{file}: {error}"
         );
     }
+}
+
+#[test]
+fn segments_may_be_smaller_than_batches_and_log_files_need_not_be_kept() {
+    let file = "[limits]\nseal_events = 1\nseal_bytes = 1\nseal_backlog_max = 1\nkeep_bytes = 0\n";
+    let config = load(file, &[], &[]).unwrap();
+    let limits = &config.limits;
+    assert!(limits.seal_events < limits.batch_events_max as u64);
+    assert!(limits.seal_bytes < limits.batch_bytes_max as u64);
+    assert_eq!(limits.keep_bytes, 0);
+    assert_eq!(load(&config.to_toml(), &[], &[]).unwrap(), config);
 }

@@ -34,6 +34,10 @@ pub const COMMITTER_LINGER: Duration = Duration::from_secs(2);
 pub const CLOCK_BEHIND_MAX: Duration = Duration::from_mins(5);
 /// How often a subscription states how far it got while the log grows.
 pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+/// Largest log file: memory keeps offsets in it in 32 bits.
+pub const LOG_FILE_BYTES_MAX: u64 = u32::MAX as u64;
+/// Most events of a segment: its index run numbers them in 32 bits.
+pub const SEGMENT_EVENTS_MAX: u64 = u32::MAX as u64;
 
 /// The bounds that an operator sets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +54,8 @@ pub struct Limits {
     pub recent_bytes_max: usize,
     /// Bytes of a full log file; the first ones of a tenant are smaller.
     pub log_file_bytes: u64,
-    /// Events that are sealed at once, about: they become one segment.
+    /// Events that are sealed at once, about: they become one segment. A batch is never divided; a larger one is a segment
+    /// of its own, of these events as of these bytes.
     pub seal_events: u64,
     /// Bytes of log that are sealed at once, about.
     pub seal_bytes: u64,

@@ -125,6 +125,41 @@ fn the_permit_log_is_appended_read_and_summed_up() {
 }
 
 #[test]
+fn stats_tell_how_far_events_are_sealed() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = ["limits.seal_events=1000"];
+    let served = Served::start_with(&dir.path().join("data"), "127.0.0.1:0", &settings);
+    let sealed = || {
+        let stats = served.run(&["stats", "--json"]).json();
+        let tenant = &stats["tenants"][0];
+        [&tenant["sealed"], &tenant["segments"]].map(|n| n.as_u64().unwrap())
+    };
+    served
+        .run_with_input(&["append"], line(1).as_bytes())
+        .well();
+    assert_eq!(sealed(), [0, 0]);
+    let stats = served.run(&["stats"]).well().stdout;
+    assert!(
+        stats.contains("  sealed         0 in 0 segments, 1 not sealed\n"),
+        "{stats}"
+    );
+
+    // With the one before, a batch of 999 is a whole segment.
+    let append = ["append", "--file", PERMITS, "--batch", "999"];
+    served.run(&append).well();
+    let began = Instant::now();
+    while sealed() != [7993, 8] {
+        let waited = began.elapsed();
+        assert!(waited < Duration::from_secs(60), "{:?}", sealed());
+    }
+    let stats = served.run(&["stats"]).well().stdout;
+    assert!(
+        stats.contains("  sealed         7,993 in 8 segments, 585 not sealed\n"),
+        "{stats}"
+    );
+}
+
+#[test]
 fn resume_adds_nothing_that_is_there_whatever_the_batch_size() {
     let dir = tempfile::tempdir().unwrap();
     let served = Served::start(&dir.path().join("data"));
