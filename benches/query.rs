@@ -1,4 +1,4 @@
-//! Reads in process of a log of 500,000 events: all of it, and entities of 100 events.
+//! Reads in process of a log of 500,000 events: all of it, and entities of 100 events, from files and from memory.
 
 mod conditions;
 mod scratch;
@@ -10,11 +10,13 @@ use scratch::{Scratch, Source, entity};
 
 const ENTITIES: usize = 5_000;
 const ENTITY_EVENTS: usize = 100;
+/// Events that fit into the memory of recent ones.
+const RECENT_EVENTS: usize = 50_000;
 
-fn filled() -> Scratch {
+fn filled(events: usize) -> Scratch {
     let scratch = Scratch::new();
-    let mut source = Source::new(ENTITIES, 0);
-    for _ in 0..ENTITIES * ENTITY_EVENTS / 1000 {
+    let mut source = Source::new(events / ENTITY_EVENTS, 0);
+    for _ in 0..events / 1000 {
         let appended = scratch
             .runtime
             .block_on(scratch.tenant.append(source.batch(1000)));
@@ -39,11 +41,11 @@ async fn count(tenant: &Tenant, request: ReadRequest) -> usize {
 
 fn read(c: &mut Criterion) {
     print_conditions(
-        "200-byte payloads, read: from the log's files in the page cache; events of an entity are 5,000 positions apart",
+        "200-byte payloads, files in the page cache; events of an entity are 5,000 positions apart, in memory 500",
     );
-    let scratch = filled();
     let mut group = c.benchmark_group("read");
     let all = ENTITIES * ENTITY_EVENTS;
+    let scratch = filled(all);
     group.throughput(Throughput::Elements(all as u64));
     group.bench_function("all", |b| {
         b.iter(|| {
@@ -54,16 +56,22 @@ fn read(c: &mut Criterion) {
         });
     });
     group.throughput(Throughput::Elements(ENTITY_EVENTS as u64));
-    let mut next = 0;
-    group.bench_function("an entity of 100", |b| {
-        b.iter(|| {
-            next = (next + 1) % ENTITIES;
-            let mut request = ReadRequest::default();
-            request.filter.entity_ids.push(entity(next));
-            let events = scratch.runtime.block_on(count(&scratch.tenant, request));
-            assert_eq!(events, ENTITY_EVENTS);
+    for (name, scratch) in [
+        ("an entity of 100 from files", scratch),
+        ("an entity of 100 from memory", filled(RECENT_EVENTS)),
+    ] {
+        let entities = scratch.tenant.head() as usize / ENTITY_EVENTS;
+        let mut next = 0;
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                next = (next + 1) % entities;
+                let mut request = ReadRequest::default();
+                request.filter.entity_ids.push(entity(next));
+                let events = scratch.runtime.block_on(count(&scratch.tenant, request));
+                assert_eq!(events, ENTITY_EVENTS);
+            });
         });
-    });
+    }
     group.finish();
 }
 
