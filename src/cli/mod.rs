@@ -17,6 +17,7 @@ mod read;
 pub mod serve;
 mod state;
 mod stats;
+mod verify;
 
 use std::{future::Future, process::ExitCode};
 
@@ -34,7 +35,7 @@ use self::{error::CliError, output::message};
     arg_required_else_help = true,
     after_help = "\
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage.
-Commands but `serve` talk to the server at --url (ANNALS_URL), as --tenant (ANNALS_TENANT), with --token (ANNALS_TOKEN)."
+Commands but `serve` and `verify` talk to the server at --url (ANNALS_URL), as --tenant (ANNALS_TENANT), with --token (ANNALS_TOKEN)."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -49,6 +50,7 @@ enum Command {
     Follow(follow::FollowArgs),
     State(state::StateArgs),
     Stats(stats::StatsArgs),
+    Verify(verify::VerifyArgs),
     Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -64,6 +66,7 @@ pub fn main() -> ExitCode {
         Command::Follow(args) => client_command(None, follow::run(args)),
         Command::State(args) => client_command(None, state::run(args)),
         Command::Stats(args) => client_command(None, stats::run(args)),
+        Command::Verify(args) => verify::run(&args),
         Command::Bench(args) => client_command(Some(args.threads()), bench::run(args)),
         Command::Completions(args) => completions::run(&args),
     };

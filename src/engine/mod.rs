@@ -14,6 +14,7 @@ pub(crate) mod log;
 pub mod state;
 pub mod subscription;
 pub mod tenant;
+pub mod upkeep;
 
 use std::{
     collections::HashMap,
@@ -35,6 +36,7 @@ use uuid::Uuid;
 use self::{
     log::{Log, Shared},
     tenant::Tenant,
+    upkeep::verify::{self, Told, Verified},
 };
 use crate::{
     storage::{
@@ -254,13 +256,7 @@ impl Engine {
         let tenants_dir = dir.join("tenants");
         let failed = |e: std::io::Error| OpenError::io("opening", &dir, &e);
         disk.make_dir(&dir).map_err(failed)?;
-        let lock = lock::lock(&*disk, &dir).map_err(|error| match error {
-            LockError::Held(holder) => OpenError::Locked {
-                dir: dir.clone(),
-                holder,
-            },
-            LockError::Io(error) => OpenError::io("locking", &dir, &error),
-        })?;
+        let lock = lock_dir(&*disk, &dir)?;
         disk.make_dir(&tenants_dir).map_err(failed)?;
         let shared = Shared::new(&options.limits, clock, options.hasher);
         let room = options.limits.queue_bytes_max.min(Semaphore::MAX_PERMITS);
@@ -284,6 +280,35 @@ impl Engine {
             .lock()
             .insert(id, Arc::new(OnceCell::new_with(Some(default))));
         Ok(Self { inner })
+    }
+
+    /// Reads every file of a folder that nobody serves, checks every checksum, and compares what its forms say of the
+    /// same events. Changes nothing; waits for the disk. `tell` hears of progress and of every fault.
+    ///
+    /// # Errors
+    /// Another process works on the folder, or the disk refuses; damage is told, and no error.
+    pub fn verify(dir: &Path, tell: &mut dyn FnMut(Told)) -> Result<Verified, OpenError> {
+        Self::verify_on(
+            &(Arc::new(RealDisk) as Arc<dyn Disk>),
+            dir,
+            KeyHasher::default(),
+            tell,
+        )
+    }
+
+    /// [`Engine::verify`] on another disk, of keys hashed otherwise.
+    pub fn verify_on(
+        disk: &Arc<dyn Disk>,
+        dir: &Path,
+        hasher: KeyHasher,
+        tell: &mut dyn FnMut(Told),
+    ) -> Result<Verified, OpenError> {
+        let tenants_dir = dir.join("tenants");
+        let failed = |e: std::io::Error| OpenError::io("verifying", dir, &e);
+        // Before the lock, which would make a file in it.
+        disk.list(&tenants_dir).map_err(failed)?;
+        let _lock = lock_dir(&**disk, dir)?;
+        verify::verify(disk, &tenants_dir, hasher, tell).map_err(failed)
     }
 
     /// How it works.
@@ -364,6 +389,16 @@ impl Engine {
     pub fn close(&self) {
         self.inner.close();
     }
+}
+
+fn lock_dir(disk: &dyn Disk, dir: &Path) -> Result<DirLock, OpenError> {
+    lock::lock(disk, dir).map_err(|error| match error {
+        LockError::Held(holder) => OpenError::Locked {
+            dir: dir.to_owned(),
+            holder,
+        },
+        LockError::Io(error) => OpenError::io("locking", dir, &error),
+    })
 }
 
 /// Opens a tenant, or waits for whoever does.

@@ -28,5 +28,6 @@ mod sim_disk;
 mod slots;
 mod small_log;
 mod unsynced_disk;
+mod verify;
 mod wire;
 mod workload;

@@ -179,10 +179,10 @@ fn located(position: Position, place: &RowPlace, file: &LogFile) -> Located {
     }
 }
 
-pub(super) fn segment_name(first: Position, last: Position) -> String {
+pub(crate) fn segment_name(first: Position, last: Position) -> String {
     format!("{first:020}-{last:020}.parquet")
 }
 
-pub(super) fn run_name(first: Position, last: Position) -> String {
+pub(crate) fn run_name(first: Position, last: Position) -> String {
     format!("{first:020}-{last:020}.idx")
 }

@@ -13,7 +13,7 @@
 //!
 //! Not here: what makes a batch valid (`engine/ingest`), what subscriptions say (`engine/subscription`).
 
-mod cold;
+pub(super) mod cold;
 pub(crate) mod committer;
 pub(crate) mod head;
 pub(crate) mod ids;

@@ -157,7 +157,7 @@ pub(crate) fn is_sealed(next: &FileHeader, sealed_through: Position) -> bool {
 }
 
 /// What every next frame continues.
-struct Chain {
+pub(super) struct Chain {
     offset: u64,
     position: Position,
     crc: u32,
@@ -178,7 +178,7 @@ impl Default for Chain {
 
 impl Chain {
     /// Where a file begins whose predecessors are not read.
-    fn at(header: &FileHeader) -> Self {
+    pub(super) fn at(header: &FileHeader) -> Self {
         Self {
             offset: header.base_offset,
             position: header.first_position,
@@ -188,7 +188,7 @@ impl Chain {
     }
 
     /// Whether a file continues here.
-    fn check_header(&self, file: &LogFile) -> Result<(), Damage> {
+    pub(super) fn check_header(&self, file: &LogFile) -> Result<(), Damage> {
         let header = &file.header;
         let continues = header.base_offset == self.offset
             && header.first_position == self.position
@@ -250,7 +250,7 @@ fn open_files(place: &LogPlace, manifest: &Manifest) -> Result<Vec<Arc<LogFile>>
         .collect()
 }
 
-fn open_file(
+pub(super) fn open_file(
     place: &LogPlace,
     manifest: &Manifest,
     base_offset: u64,
@@ -305,7 +305,7 @@ fn open_file(
 }
 
 /// Reads a file that another follows: everything up to where that one begins must be right.
-fn recover_full(
+pub(super) fn recover_full(
     file: &Arc<LogFile>,
     next: &FileHeader,
     chain: &mut Chain,
@@ -351,23 +351,12 @@ fn recover_last(
 ) -> Result<Recovered, RecoverError> {
     chain.check_header(file)?;
     let mut bytes = read_file(file)?;
-    let end = valid_end(file, &bytes, &mut chain)?;
-    let torn = &bytes[end..];
-    let cut_bytes = torn
+    let durable_offset = manifest.get().durable_offset;
+    let end = check_last(file, &bytes, durable_offset, &mut chain)?;
+    let cut_bytes = bytes[end..]
         .iter()
         .rposition(|&b| b != 0)
         .map_or(0, |last| last as u64 + 1);
-    let stated = stated_behind(torn, file.header.salt)
-        .max(chain.stated)
-        .max(manifest.get().durable_offset);
-    if stated > chain.offset {
-        let what = format!(
-            "no valid frame starts here, but everything up to {} bytes further was acknowledged",
-            stated - chain.offset
-        );
-        return Err(damage(file, end, &what).into());
-    }
-
     bytes.truncate(end);
     let (fresh, state) = copy(&place, file, &mut bytes, &chain)
         .map_err(|error| io_error(&file.path, "copying", error))?;
@@ -378,23 +367,54 @@ fn recover_last(
             .map_err(|error| io_error(&place.dir, "writing the manifest in", error))?;
     }
     // Frames are seen as they stand in the copy, the one that will be read.
-    let mut at = HEADER_BYTES;
-    while at < end {
-        let frame = Frame::check(&bytes[at..], fresh.header.salt)
-            .map_err(|e| damage(&fresh, at, &e.to_string()))?;
-        see(&SeenFrame {
-            file: &fresh,
-            start: at as u64,
-            frame,
-        })?;
-        at += frame.as_bytes().len();
-    }
+    see_frames(&fresh, &bytes[..end], see)?;
     Ok(Recovered {
         writer: LogWriter::new(place, Arc::clone(manifest), state),
         cut_bytes,
         cut_at: end as u64,
         kept: Vec::new(),
     })
+}
+
+/// Offset in the last file behind its frames. What follows them must be torn: nothing that was acknowledged.
+pub(super) fn check_last(
+    file: &LogFile,
+    bytes: &[u8],
+    durable_offset: u64,
+    chain: &mut Chain,
+) -> Result<usize, RecoverError> {
+    let end = valid_end(file, bytes, chain)?;
+    let stated = stated_behind(&bytes[end..], file.header.salt)
+        .max(chain.stated)
+        .max(durable_offset);
+    if stated > chain.offset {
+        let what = format!(
+            "no valid frame starts here, but everything up to {} bytes further was acknowledged",
+            stated - chain.offset
+        );
+        return Err(damage(file, end, &what).into());
+    }
+    Ok(end)
+}
+
+/// Shows the frames of a file, which were checked.
+pub(super) fn see_frames(
+    file: &Arc<LogFile>,
+    bytes: &[u8],
+    see: &mut dyn FnMut(&SeenFrame<'_>) -> Result<(), RecoverError>,
+) -> Result<(), RecoverError> {
+    let mut at = HEADER_BYTES;
+    while at < bytes.len() {
+        let frame = Frame::check(&bytes[at..], file.header.salt)
+            .map_err(|e| damage(file, at, &e.to_string()))?;
+        see(&SeenFrame {
+            file,
+            start: at as u64,
+            frame,
+        })?;
+        at += frame.as_bytes().len();
+    }
+    Ok(())
 }
 
 /// Offset in the file behind the last frame that is valid and continues the one before.
@@ -481,13 +501,13 @@ fn copy(
     Ok((fresh, state))
 }
 
-fn read_file(file: &LogFile) -> Result<Vec<u8>, RecoverError> {
+pub(super) fn read_file(file: &LogFile) -> Result<Vec<u8>, RecoverError> {
     file.file
         .read_all()
         .map_err(|e| io_error(&file.path, "reading", e))
 }
 
-fn damage(file: &LogFile, offset: usize, what: &str) -> Damage {
+pub(super) fn damage(file: &LogFile, offset: usize, what: &str) -> Damage {
     Damage {
         path: file.path.clone(),
         offset: offset as u64,
@@ -495,7 +515,7 @@ fn damage(file: &LogFile, offset: usize, what: &str) -> Damage {
     }
 }
 
-fn missing(place: &LogPlace, what: &str) -> RecoverError {
+pub(super) fn missing(place: &LogPlace, what: &str) -> RecoverError {
     RecoverError::Damaged(Damage {
         path: place.log_dir.clone(),
         offset: 0,

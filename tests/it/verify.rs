@@ -1,0 +1,148 @@
+//! `Engine::verify`: a store is well after whatever happened to it, and anything that is not is told.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use annals::{
+    Engine, EngineOptions,
+    engine::upkeep::verify::{Told, Verified},
+    storage::disk::Disk,
+    types::read::Damage,
+};
+
+use crate::{
+    rng::seeds,
+    sim_disk::SimDisk,
+    workload::{Client, FOLDER, default_tenant, options, runtime, sealing_options},
+};
+
+fn verify(disk: &SimDisk) -> (Verified, Vec<Damage>) {
+    let mut faults = Vec::new();
+    let mut tell = |told| {
+        if let Told::Fault(damage) = told {
+            faults.push(damage);
+        }
+    };
+    let on: Arc<dyn Disk> = Arc::new(disk.clone());
+    let hasher = options().hasher;
+    let verified = Engine::verify_on(&on, Path::new(FOLDER), hasher, &mut tell).unwrap();
+    assert_eq!(verified.faults, faults.len() as u64);
+    (verified, faults)
+}
+
+/// Segments read one after the other, with their log files and without.
+fn all_options() -> [EngineOptions; 3] {
+    let mut kept = sealing_options();
+    kept.limits.keep_bytes = u64::MAX;
+    [options(), sealing_options(), kept]
+}
+
+/// Some work on a store, closed once all that can be sealed is; and its head.
+fn worked(options: &EngineOptions, seed: u64) -> (SimDisk, u64) {
+    let (disk, runtime) = (SimDisk::new(seed), runtime());
+    let mut client = Client::of(options.clone(), seed);
+    let engine = client.open(&disk).unwrap();
+    let tenant = default_tenant(&runtime, &engine);
+    assert!(client.work(&runtime, &tenant, 20));
+    let head = tenant.head();
+    let started = Instant::now();
+    while head.saturating_sub(tenant.stats().sealed) > 2 * options.limits.seal_events {
+        assert!(started.elapsed() < Duration::from_mins(1));
+        std::thread::yield_now();
+    }
+    engine.close();
+    (disk, head)
+}
+
+#[test]
+fn a_store_is_well_after_work_and_after_a_crash() {
+    for seed in seeds(4) {
+        for options in all_options() {
+            let (disk, head) = worked(&options, seed);
+            let (verified, faults) = verify(&disk.restart());
+            assert_eq!(faults, [], "seed {seed}");
+            assert_eq!(verified.events, head, "seed {seed}");
+
+            let again = disk.restart();
+            let mut client = Client::of(options.clone(), seed + 1);
+            let engine = client.open(&again).unwrap();
+            let runtime = runtime();
+            let tenant = default_tenant(&runtime, &engine);
+            assert!(client.work(&runtime, &tenant, 3));
+            for _ in 0..4 {
+                assert_eq!(verify(&again.crash()).1, [], "seed {seed}, crashed");
+            }
+        }
+    }
+}
+
+/// The files that a flipped bit must be told of wherever it is, and those that have zeros behind what counts.
+fn files(disk: &SimDisk) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let mut files = disk.files();
+    // Not those that say nothing: the lock, and what was being made.
+    files.retain(|path| {
+        let made = path.extension() != Some("new".as_ref());
+        made && path.file_name() != Some("annals.lock".as_ref())
+    });
+    files
+        .into_iter()
+        .partition(|path| path.extension() != Some("log".as_ref()))
+}
+
+#[test]
+fn a_flipped_bit_is_told_wherever_it_is() {
+    for options in all_options() {
+        let (disk, head) = worked(&options, 7);
+        let (guarded, logs) = files(&disk);
+        for path in &guarded {
+            let bytes = disk.content(path).len();
+            for byte in (0..bytes).step_by(bytes.div_ceil(120)) {
+                let flipped = disk.restart();
+                flipped.flip(path, byte * 8 + byte % 8);
+                let (_, faults) = verify(&flipped);
+                assert!(
+                    faults.iter().any(|fault| fault.path == *path),
+                    "{} byte {byte}: {faults:?}",
+                    path.display()
+                );
+            }
+        }
+        for path in &logs {
+            for byte in (0..disk.content(path).len()).step_by(397) {
+                let flipped = disk.restart();
+                flipped.flip(path, byte * 8 + byte % 8);
+                let (verified, faults) = verify(&flipped);
+                let named = faults.iter().any(|fault| fault.path == *path);
+                assert_eq!(
+                    named,
+                    !faults.is_empty(),
+                    "{} byte {byte}: {faults:?}",
+                    path.display()
+                );
+                assert!(
+                    named || verified.events == head,
+                    "{} byte {byte}",
+                    path.display()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_missing_file_is_told() {
+    for options in all_options() {
+        let (disk, _) = worked(&options, 7);
+        let (guarded, logs) = files(&disk);
+        // A log file of which everything is sealed may go.
+        let newest = logs.last().into_iter();
+        for path in guarded.iter().chain(newest) {
+            let missing = disk.restart();
+            missing.lose(path);
+            assert_ne!(verify(&missing).1, [], "{}", path.display());
+        }
+    }
+}
