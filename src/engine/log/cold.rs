@@ -7,6 +7,7 @@ use std::{
 };
 
 use quick_cache::{Weighter, sync::Cache};
+use tracing::debug;
 
 use super::{Log, index::Pieces, kept::EndedFile, rows::Located};
 use crate::{
@@ -120,7 +121,7 @@ impl Log {
     }
 
     /// Reads the first of `rows`, which are sealed and go up or down, until they make up `bytes_max` bytes or what holds
-    /// them ends.
+    /// them ends. A log file that does not hold them as it should is no obstacle.
     pub(super) fn fetch_sealed(
         &self,
         pieces: &Pieces,
@@ -149,7 +150,13 @@ impl Log {
             let located: Vec<_> = rows
                 .map(|(position, place)| located(*position, place, &file))
                 .collect();
-            return self.fetch_located(&file, &located);
+            match self.fetch_located(&file, &located) {
+                Ok(events) => return Ok(events),
+                // It is a copy. Or the rows are those of the next file, which is gone: where one ends is not known then.
+                Err(e) => {
+                    debug!(tenant = %self.tenant, error = %e, "read from the segment instead")
+                }
+            }
         }
         let descending = rows.len() > 1 && rows[0] > rows[1];
         let mut ascending = rows.to_vec();
