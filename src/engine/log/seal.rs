@@ -211,7 +211,11 @@ impl Log {
     fn drop_surplus_files(&self) {
         while let Some(file) = self.kept.surplus() {
             let disk = &self.place.disk;
-            let removed = disk.remove(&file.path);
+            let removed = match disk.remove(&file.path) {
+                // An attempt that was said to fail removed it.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+                removed => removed,
+            };
             // In this order on disk as well: a younger one is never missing while an older one is there.
             if let Err(e) = removed.and_then(|()| disk.sync_dir(&self.place.log_dir)) {
                 warn!(tenant = %self.tenant, path = %file.path.display(), error = %e, "removing a sealed log file");
