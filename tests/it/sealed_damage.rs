@@ -6,80 +6,88 @@ use std::{collections::BTreeMap, path::Path, thread};
 use annals::OpenError;
 
 use crate::{
-    rng::Rng,
+    rng::{Rng, seeds},
     sealed_log::{PARTS, SealedLog, open_sealed},
 };
 
 /// Damage is tried on so many threads.
 const THREADS: usize = 2;
 
-/// One bit of every `step`th byte of a file; a few of the questions each time. Returns how many flips were told.
-fn flip_all(log: &SealedLog, path: &Path, step: usize) -> usize {
+/// One bit of every `step`th byte of a file; a few of the questions each time. Returns how many flips were told, of how
+/// many.
+fn flip_some(log: &SealedLog, path: &Path, step: usize, seed: u64) -> (usize, usize) {
     let len = log.disk.content(path).len();
-    thread::scope(|scope| {
-        let flip_some = |thread: usize| {
-            let mut rng = Rng::new(thread as u64);
-            let mut told = 0;
-            for byte in (0..len).step_by(step).skip(thread).step_by(THREADS) {
-                let bit = byte * 8 + rng.below(8);
-                let disk = log.disk.restart();
-                disk.flip(path, bit);
-                let turn = rng.below(40);
-                // The second question reads everything.
-                let chosen = |number: usize| number < 2 || number % 40 == turn;
-                let context = format!("bit {bit}");
-                told += usize::from(log.ask_damaged(&disk, path, chosen, &context) > 0);
-            }
-            told
-        };
-        let threads = [0, 1].map(|thread| scope.spawn(move || flip_some(thread)));
-        threads.into_iter().map(|told| told.join().unwrap()).sum()
-    })
+    let first = Rng::new(seed).below(step.min(len));
+    let bytes = (first..len).step_by(step);
+    let flips = bytes.len();
+    let flip = |thread: usize| {
+        let mut rng = Rng::new(seed ^ thread as u64);
+        let mut told = 0;
+        for byte in bytes.clone().skip(thread).step_by(THREADS) {
+            let bit = byte * 8 + rng.below(8);
+            let disk = log.disk.restart();
+            disk.flip(path, bit);
+            let turn = rng.below(40);
+            // The second question reads everything.
+            let chosen = |number: usize| number < 2 || number % 40 == turn;
+            let context = format!("bit {bit}");
+            told += usize::from(log.ask_damaged(&disk, path, chosen, &context) > 0);
+        }
+        told
+    };
+    let told = thread::scope(|scope| {
+        let threads = [0, 1].map(|thread| scope.spawn(move || flip(thread)));
+        let told = threads.into_iter().map(|told| told.join().unwrap());
+        told.sum::<usize>()
+    });
+    println!("{told} of {flips} told, {}", path.display());
+    (told, flips)
 }
 
 #[test]
-fn every_flipped_byte_of_a_segment_is_told_or_changes_no_answer() {
+fn a_flipped_bit_of_a_segment_is_told() {
     let log = SealedLog::new(0);
-    for (number, path) in log.needed("parquet").iter().enumerate() {
-        let step = if number == 1 { 2 } else { 41 };
-        let flips = log.disk.content(path).len().div_ceil(step);
-        let told = flip_all(&log, path, step);
-        println!("{told} of {flips}, {}", path.display());
-        assert!(told > flips / 3, "{told} of {flips}");
+    for seed in seeds(1) {
+        for path in log.needed("parquet") {
+            let (told, flips) = flip_some(&log, &path, 37, seed);
+            assert_eq!(told, flips, "everything is read");
+        }
     }
 }
 
 #[test]
-fn every_flipped_byte_of_an_index_run_is_told_or_changes_no_answer() {
+fn a_flipped_bit_of_an_index_run_is_told_or_changes_no_answer() {
     let log = SealedLog::new(0);
-    for (number, path) in log.files("idx").iter().enumerate() {
-        let step = if number == 1 { 17 } else { 211 };
-        let flips = log.disk.content(path).len().div_ceil(step);
-        let told = flip_all(&log, path, step);
-        println!("{told} of {flips}, {}", path.display());
-        assert!(told > flips / 3, "{told} of {flips}");
+    for seed in seeds(1) {
+        for path in log.files("idx") {
+            let (told, flips) = flip_some(&log, &path, 401, seed);
+            assert!(told > flips / 3, "{told} of {flips}");
+        }
     }
 }
 
 #[test]
 fn every_flipped_byte_of_a_manifest_that_names_segments_is_told() {
     let log = SealedLog::new(0);
-    let path = log.manifest();
-    let told = flip_all(&log, &path, 1);
-    assert_eq!(told, log.disk.content(&path).len());
+    let (told, flips) = flip_some(&log, &log.manifest(), 1, 1);
+    assert_eq!(told, flips);
 }
 
 #[test]
-fn every_flipped_byte_is_told_or_changes_no_answer_while_log_files_are_kept() {
+fn a_flipped_bit_is_told_or_changes_no_answer_while_log_files_are_kept() {
     let log = SealedLog::new(u64::MAX);
     let kept = log.kept_files();
-    assert!(kept.len() > 1, "{kept:?}");
-    for path in &kept[..2] {
-        flip_all(&log, path, 7);
-    }
-    for (extension, step) in [("parquet", 67), ("idx", 307)] {
-        for path in log.files(extension) {
-            flip_all(&log, &path, step);
+    assert!(kept.len() > 2, "{kept:?}");
+    for seed in seeds(1) {
+        for path in &kept {
+            let (told, _) = flip_some(&log, path, 11, seed);
+            // Of its header.
+            assert!(told > 0, "{}", path.display());
+        }
+        for (extension, step) in [("parquet", 67), ("idx", 401)] {
+            for path in log.files(extension) {
+                flip_some(&log, &path, step, seed);
+            }
         }
     }
 }
@@ -107,7 +115,7 @@ fn a_missing_segment_or_run_is_told_by_its_name() {
     }
 }
 
-/// A kept file behind which one was missing took the rows of that for its own: they were said to be damaged.
+/// A kept file behind which one was missing took the rows of that for its own: reading them failed.
 #[test]
 fn a_missing_log_file_of_which_everything_is_sealed_changes_no_answer() {
     let log = SealedLog::new(u64::MAX);
