@@ -30,18 +30,55 @@ use crate::{
 };
 
 const KILLS_MIN: usize = 30;
-const ROLL_OVER_KILLS_MIN: usize = 10;
 /// A kill may come too late for what it is aimed at.
 const TRIES_MAX: usize = 100;
 /// Whatever takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How servers are killed.
+struct Aim {
+    settings: &'static [&'static str],
+    moments: &'static [Moment],
+    /// Whether a kill came during what it was aimed at.
+    is_hit: fn(&Path) -> bool,
+    hits_min: usize,
+}
+
 /// Small files, so that one is full every few batches.
-const SETTINGS: [&str; 3] = [
-    "limits.log_file_bytes=65536",
-    "limits.batch_bytes_max=32768",
-    "limits.event_bytes_max=16384",
-];
+const ROLL_OVERS: Aim = Aim {
+    settings: &[
+        "limits.log_file_bytes=65536",
+        "limits.batch_bytes_max=32768",
+        "limits.event_bytes_max=16384",
+    ],
+    moments: &[
+        Moment::Now,
+        Moment::FileAhead,
+        Moment::FileNamed,
+        Moment::ManifestWritten,
+    ],
+    is_hit: is_rolling_over,
+    hits_min: 10,
+};
+
+/// Parts of a few batches, and few log files beside them.
+const SEALS: Aim = Aim {
+    settings: &[
+        "limits.log_file_bytes=65536",
+        "limits.batch_bytes_max=32768",
+        "limits.event_bytes_max=16384",
+        "limits.seal_events=150",
+        "limits.keep_bytes=131072",
+    ],
+    moments: &[
+        Moment::SegmentWritten,
+        Moment::RunWritten,
+        Moment::ManifestWritten,
+        Moment::LogFileRemoved,
+    ],
+    is_hit: is_sealing,
+    hits_min: 30,
+};
 
 /// When the server is killed, once it gave some answers.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -51,29 +88,29 @@ enum Moment {
     FileAhead,
     /// The next log file has got its name.
     FileNamed,
-    /// The manifest that names the next log file is being written.
+    /// A manifest is being written.
     ManifestWritten,
+    /// A segment is being written.
+    SegmentWritten,
+    /// An index run is being written.
+    RunWritten,
+    /// A sealed log file was removed.
+    LogFileRemoved,
 }
 
 impl Moment {
-    const ALL: [Self; 4] = [
-        Self::Now,
-        Self::FileAhead,
-        Self::FileNamed,
-        Self::ManifestWritten,
-    ];
-
     /// Waits for it, without a pause between looks: the moment is short.
     fn wait(self, data: &Path) {
         let spare = log_dir(data).join("spare.new");
         let manifest = tenant_dir(data).join("manifest.new");
-        let until = |there: bool, path: &Path| {
+        let look = |is_now: &dyn Fn() -> bool| {
             let deadline = Instant::now() + PATIENCE;
-            while path.exists() != there {
+            while !is_now() {
                 assert!(Instant::now() < deadline, "{self:?} never came");
                 thread::yield_now();
             }
         };
+        let until = |there: bool, path: &Path| look(&|| path.exists() == there);
         match self {
             Self::Now => {}
             Self::FileAhead => {
@@ -85,12 +122,27 @@ impl Moment {
                 until(false, &spare);
             }
             Self::ManifestWritten => until(true, &manifest),
+            Self::SegmentWritten => look(&|| has_new_file(&segments_dir(data))),
+            Self::RunWritten => look(&|| has_new_file(&index_dir(data))),
+            Self::LogFileRemoved => {
+                let oldest = names(&log_dir(data)).into_iter().min();
+                look(&|| names(&log_dir(data)).into_iter().min() != oldest);
+            }
         }
     }
 }
 
 #[test]
 fn every_answer_given_before_a_kill_is_true_after_it() {
+    kill_again_and_again(&ROLL_OVERS);
+}
+
+#[test]
+fn every_answer_given_before_a_kill_while_the_log_is_sealed_is_true_after_it() {
+    kill_again_and_again(&SEALS);
+}
+
+fn kill_again_and_again(aim: &Aim) {
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -100,16 +152,16 @@ fn every_answer_given_before_a_kill_is_true_after_it() {
         let dir = tempfile::tempdir().unwrap();
         let mut rng = Rng::new(seed);
         let (mut ledger, shared) = (Ledger::new(), Shared::new());
-        // Of all tries, the kills with appends in flight, and those of them that came during a roll-over.
-        let (mut tries, mut kills, mut roll_over_kills) = (0, 0, 0);
-        while kills < KILLS_MIN || roll_over_kills < ROLL_OVER_KILLS_MIN {
+        // Of all tries, the kills with appends in flight, and those of them that hit.
+        let (mut tries, mut kills, mut hits) = (0, 0, 0);
+        while kills < KILLS_MIN || hits < aim.hits_min {
             assert!(
                 tries < TRIES_MAX,
-                "{tries} tries, {kills} with appends in flight, {roll_over_kills} of them during a roll-over"
+                "{tries} tries, {kills} with appends in flight, {hits} of them hits"
             );
-            let moment = Moment::ALL[tries % Moment::ALL.len()];
+            let moment = aim.moments[tries % aim.moments.len()];
             let context = format!("kill {tries}, {moment:?}");
-            let server = Served::start_with(dir.path(), "127.0.0.1:0", &SETTINGS);
+            let server = Served::start_with(dir.path(), "127.0.0.1:0", aim.settings);
             let load = runtime.block_on(async {
                 let client = connect(&server).await;
                 if tries > 0 {
@@ -133,19 +185,17 @@ fn every_answer_given_before_a_kill_is_true_after_it() {
             // On a busy machine all may be answered between the look and the kill.
             if unanswered > 0 {
                 kills += 1;
-                roll_over_kills += usize::from(is_rolling_over(dir.path()));
+                hits += usize::from((aim.is_hit)(dir.path()));
             }
         }
-        let server = Served::start_with(dir.path(), "127.0.0.1:0", &SETTINGS);
+        let server = Served::start_with(dir.path(), "127.0.0.1:0", aim.settings);
         runtime.block_on(async {
             let client = connect(&server).await;
             settle(&mut ledger, &client, "at the end").await;
             // Once more, since it checks before it sends again.
             settle(&mut ledger, &client, "in the end").await;
         });
-        println!(
-            "{kills} kills with appends in flight, {roll_over_kills} during a roll-over; {ledger}"
-        );
+        println!("{kills} kills with appends in flight, {hits} hits in {tries} tries; {ledger}");
         ledger.assert_all_was_seen();
     }
 }
@@ -191,6 +241,33 @@ fn tenant_dir(data: &Path) -> PathBuf {
 
 fn log_dir(data: &Path) -> PathBuf {
     tenant_dir(data).join("log")
+}
+
+fn segments_dir(data: &Path) -> PathBuf {
+    tenant_dir(data).join("segments")
+}
+
+fn index_dir(data: &Path) -> PathBuf {
+    tenant_dir(data).join("index")
+}
+
+/// Of what is in a folder now; none if it is not there.
+fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.collect()
+}
+
+fn has_new_file(dir: &Path) -> bool {
+    names(dir).iter().any(|name| name.ends_with(".new"))
+}
+
+/// Something is being written, or the manifest does not name it yet, or log files are being removed for it.
+fn is_sealing(data: &Path) -> bool {
+    let manifest = tenant_dir(data).join("manifest.new");
+    let (segments, runs) = (names(&segments_dir(data)), names(&index_dir(data)));
+    let is_new = |name: &String| name.ends_with(".new");
+    manifest.exists() || segments.iter().chain(&runs).any(is_new) || segments.len() != runs.len()
 }
 
 /// The newest log file has its name, and no frame yet. Answers were given since the start, which wrote frames into the
