@@ -16,8 +16,8 @@ pub const CURSORS_MAX: usize = 1_000;
 pub const PAGE_MAX: usize = 1_000;
 /// Events of the largest index run: merging holds about a byte of memory for each.
 pub const RUN_EVENTS_MAX: u64 = 1 << 26;
-/// A batch that repeats one of the last so many events is told as such.
-pub const REPEAT_WINDOW: u64 = 1_000_000;
+/// A batch that repeats one of the last so many events is told as such, unless an embedder wants it otherwise.
+pub const REPEAT_WINDOW_EVENTS: u64 = 1_000_000;
 /// Bytes of events in one batch of a read, and so in a response message: generated clients stop at 4 MiB.
 pub const READ_BATCH_BYTES: usize = 1 << 20;
 /// Events in one batch of a read.
@@ -63,6 +63,8 @@ pub struct Limits {
     pub seal_backlog_max: usize,
     /// Index runs of about one size that become one.
     pub run_fan_in: usize,
+    /// A batch that repeats one of the last so many events is told as such.
+    pub repeat_window_events: u64,
     /// Bytes of log files, all tenants together, that are kept once their events are sealed.
     pub keep_bytes: u64,
     /// Bytes of index blocks kept in memory.
@@ -88,6 +90,7 @@ impl Default for Limits {
             seal_bytes: 64 << 20,
             seal_backlog_max: 8,
             run_fan_in: 8,
+            repeat_window_events: REPEAT_WINDOW_EVENTS,
             keep_bytes: 8 << 30,
             index_cache_bytes: 64 << 20,
             segment_cache_bytes: 32 << 20,

@@ -20,11 +20,7 @@ use crate::{
         },
         segment::{SegmentSummary, reader::Segment},
     },
-    types::{
-        id::Position,
-        limits::{READ_BATCH_EVENTS, REPEAT_WINDOW},
-        read::ReadError,
-    },
+    types::{id::Position, limits::READ_BATCH_EVENTS, read::ReadError},
 };
 
 /// What describes the segments that were read last, of all logs, bounded in bytes.
@@ -69,7 +65,7 @@ impl Log {
         let mut opened = Vec::with_capacity(runs.len());
         for (name, summary) in runs.iter().zip(&sealed.runs) {
             let run = self.open_run(&index_dir.join(name), summary)?;
-            if sealed.through() - summary.last < REPEAT_WINDOW {
+            if sealed.through() - summary.last < self.shared.limits.repeat_window_events {
                 let ids = self
                     .ids
                     .for_events((summary.last - summary.first + 1) as usize);

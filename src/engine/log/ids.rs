@@ -2,7 +2,7 @@
 //! a hit is confirmed by the event itself.
 //!
 //! Two generations: ids are entered into the younger one; once it is full it becomes the older one, and what that held
-//! is forgotten. So at least the last [`REPEAT_WINDOW`] events are known, and at most twice as many. Older ids stand in
+//! is forgotten. So at least the last `Limits::repeat_window_events` are known, and at most twice as many. Older ids stand in
 //! index runs.
 
 use std::{mem, sync::Arc};
@@ -11,10 +11,12 @@ use dashmap::DashMap;
 use parking_lot::RwLock;
 
 use super::names::{BuildIdentity, SHARDS};
-use crate::types::{id::Position, limits::REPEAT_WINDOW};
+use crate::types::id::Position;
 
 /// See the module.
 pub(crate) struct RecentIds {
+    /// Events of a full generation.
+    window: u64,
     generations: RwLock<Generations>,
 }
 
@@ -28,9 +30,10 @@ pub(crate) struct Generations {
 }
 
 impl RecentIds {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(window: u64) -> Self {
         let (young, old) = (Arc::default(), Arc::default());
         Self {
+            window,
             generations: RwLock::new(Generations {
                 young,
                 old,
@@ -46,7 +49,7 @@ impl RecentIds {
     /// The generations to enter so many events into; one caller at a time.
     pub(crate) fn for_events(&self, events: usize) -> Generations {
         let mut generations = self.generations.write();
-        if generations.entered >= REPEAT_WINDOW {
+        if generations.entered >= self.window {
             let full = mem::take(&mut generations.young);
             generations.old = full;
             generations.entered = 0;

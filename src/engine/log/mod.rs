@@ -253,7 +253,7 @@ impl Log {
             manifest,
             head: Head::new(0),
             index: Index::new(shared.hasher),
-            ids: RecentIds::new(),
+            ids: RecentIds::new(shared.limits.repeat_window_events),
             table: RowTable::new(),
             recent: Arc::new(RecentLog::new()),
             kept: KeptFiles::new(Arc::clone(&shared.keep)),
