@@ -20,6 +20,7 @@ mod hashes;
 mod kill;
 mod missing_files;
 mod model;
+mod old_repeats;
 mod program;
 mod regressions;
 mod rng;
