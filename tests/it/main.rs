@@ -27,6 +27,7 @@ mod rng;
 mod seal_faults;
 mod sealed_damage;
 mod sealed_log;
+mod sealed_readers;
 mod service;
 mod sim_disk;
 mod slots;
