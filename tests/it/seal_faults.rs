@@ -49,7 +49,7 @@ const ALL: [Refused; 7] = [
     Refused::SyncDir,
     Refused::Open,
 ];
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Parts of two events.
 const BACKLOG_MAX: usize = 3;
 

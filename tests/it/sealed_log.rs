@@ -246,7 +246,7 @@ pub(crate) fn open_sealed(disk: &SimDisk, options: &EngineOptions) -> Result<Eng
 
 /// Returns once all up to a position is sealed.
 pub(crate) fn wait_until_sealed(tenant: &Tenant, through: Position) {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while tenant.stats().sealed < through {
         assert!(Instant::now() < deadline, "it is never sealed");
         std::thread::yield_now();

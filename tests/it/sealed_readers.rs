@@ -29,7 +29,7 @@ const TAGS: [&str; 3] = ["x", "y", "z"];
 const WRITERS: usize = 2;
 const BATCHES: usize = 120;
 /// Far more than an answer takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn options() -> EngineOptions {
     let mut options = sealing_options();
@@ -146,13 +146,13 @@ fn step(runtime: &Runtime, begun: &mut Begun) -> bool {
 
 fn read(tenant: &Tenant, seed: u64, writing: &AtomicUsize) -> Seen {
     let (runtime, mut rng) = (runtime(), Rng::new(seed));
-    let mut seen = Seen::default();
+    let mut all = Seen::default();
     while writing.load(Ordering::Relaxed) > 0 {
-        if seen.begun.len() < 25 || rng.chance(2) {
-            seen.begun.push(begin(tenant, &mut rng));
+        if all.begun.len() < 25 || rng.chance(2) {
+            all.begun.push(begin(tenant, &mut rng));
         }
-        let number = rng.below(seen.begun.len());
-        step(&runtime, &mut seen.begun[number]);
+        let number = rng.below(all.begun.len());
+        step(&runtime, &mut all.begun[number]);
         let head = tenant.head();
         if head > 0 && rng.chance(20) {
             let position = 1 + rng.below(head as usize) as Position;
@@ -163,18 +163,18 @@ fn read(tenant: &Tenant, seed: u64, writing: &AtomicUsize) -> Seen {
             // As of a version, and as of a time that a group was recorded at.
             let version = AsOf::Version(event.version());
             let state = runtime.block_on(tenant.state(&entity_id, Some(version)));
-            seen.states
+            all.states
                 .push((entity_id.clone(), position, state.unwrap()));
             let time = AsOf::RecordedAt(event.recorded_at());
             let state = runtime.block_on(tenant.state(&entity_id, Some(time)));
             let state = state.unwrap();
             assert!(state.head >= position, "{state:?}, {event:?}");
-            seen.states.push((entity_id, state.head, state));
-            seen.by_id.push(event);
+            all.states.push((entity_id, state.head, state));
+            all.by_id.push(event);
         }
     }
-    go_to_end(&runtime, tenant, &mut seen.begun);
-    seen
+    go_to_end(&runtime, tenant, &mut all.begun);
+    all
 }
 
 fn go_to_end(runtime: &Runtime, tenant: &Tenant, all: &mut [Begun]) {

@@ -150,7 +150,7 @@ impl Log {
                 Ok(events) => return Ok(events),
                 // It is a copy. Or the rows are those of the next file, which is gone: where one ends is not known then.
                 Err(e) => {
-                    debug!(tenant = %self.tenant, error = %e, "read from the segment instead")
+                    debug!(tenant = %self.tenant, error = %e, "read from the segment instead");
                 }
             }
         }
