@@ -306,3 +306,19 @@ fn sealed_log_files_go_on_being_removed_after_a_failure() {
     }
     assert_eq!(read_all(&tenant).unwrap().len() as u64, tenant.head());
 }
+
+/// The part that grows counted as one that waits: with a backlog of none the first append waited for ever.
+#[test]
+fn a_backlog_of_no_parts_stops_no_append() {
+    let runtime = runtime();
+    let disk = RefusingDisk::new(Refused::Create, "nowhere");
+    let mut options = options();
+    options.limits.seal_backlog_max = 0;
+    let clock = Arc::new(SystemClock);
+    let engine = Engine::open_with(Arc::new(disk), clock, FOLDER, options).unwrap();
+    let tenant = default_tenant(&runtime, &engine);
+    for _ in 0..20 {
+        append(&runtime, &tenant).unwrap();
+    }
+    wait_until_sealed(&tenant, 18);
+}

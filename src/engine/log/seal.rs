@@ -185,7 +185,8 @@ impl Log {
 
     /// Whether more waits to be sealed than memory is meant for.
     fn seals_behind(&self) -> bool {
-        self.pieces().parts().len() > self.shared.limits.seal_backlog_max
+        // The part that grows is always there, and does not wait.
+        self.pieces().parts().len() > self.shared.limits.seal_backlog_max.max(1)
     }
 
     /// Waits while sealing is too far behind; refuses if it does not get on.
