@@ -7,7 +7,7 @@ use std::{
 };
 
 use quick_cache::{Weighter, sync::Cache};
-use tracing::debug;
+use tracing::warn;
 
 use super::{Log, index::Pieces, kept::EndedFile, rows::Located};
 use crate::{
@@ -150,7 +150,7 @@ impl Log {
                 Ok(events) => return Ok(events),
                 // It is a copy. Or the rows are those of the next file, which is gone: where one ends is not known then.
                 Err(e) => {
-                    debug!(tenant = %self.tenant, error = %e, "read from the segment instead");
+                    warn!(tenant = %self.tenant, error = %e, "read from the segment instead");
                 }
             }
         }
