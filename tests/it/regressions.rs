@@ -1,6 +1,7 @@
 //! Failures that random tests found once, each told as a story.
 
 use std::{
+    collections::HashMap,
     fs,
     sync::{
         Arc,
@@ -10,8 +11,13 @@ use std::{
 
 use annals::{
     AppendError, Batch, Engine, EngineOptions, Filter, NewEvent, Query, QueryItem, ReadRequest,
-    Tenant, TenantId, Timestamp, storage::disk::RealDisk, types::time::Clock,
+    Tenant, TenantId, Timestamp,
+    storage::disk::RealDisk,
+    types::time::{Clock, SystemClock},
 };
+use tokio::runtime;
+
+use crate::{unsynced_disk::UnsyncedDisk, workload::read_all};
 
 async fn tenant(engine: &Engine) -> Tenant {
     engine.tenant(&TenantId::default()).await.unwrap()
@@ -108,4 +114,41 @@ async fn a_clock_that_was_ahead_between_appends_is_forgotten() {
     clock.0.store(now + 1_000, Ordering::Relaxed);
     let appended = tenant(&open()).await.append(paid()).await.unwrap();
     assert_eq!(appended.recorded_at.as_micros(), now + 1_000);
+}
+
+/// An entity whose last events were sealed between the look at what is sealed and the batch's turn began anew at version 1.
+#[test]
+fn versions_go_on_while_events_are_sealed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = EngineOptions::default();
+    options.limits.seal_events = 3;
+    options.limits.keep_bytes = 0;
+    let disk = Arc::new(UnsyncedDisk::default());
+    let engine = Engine::open_with(disk, Arc::new(SystemClock), dir.path(), options).unwrap();
+    let runtime = runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let tenant = runtime
+        .block_on(engine.tenant(&TenantId::default()))
+        .unwrap();
+    let writers = (0..4).map(|_| {
+        let tenant = tenant.clone();
+        runtime.spawn(async move {
+            for n in 0..250 {
+                let event = NewEvent::new(format!("entity {}", n % 7), "t", "{}");
+                tenant.append(Batch::new([event])).await.unwrap();
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        runtime.block_on(writer).unwrap();
+    }
+    let mut versions = HashMap::new();
+    for event in read_all(&tenant).unwrap() {
+        let version = versions.entry(event.entity_id().to_owned()).or_insert(0);
+        *version += 1;
+        assert_eq!(event.version(), *version, "{event:?}");
+    }
+    assert_eq!(versions.values().sum::<u64>(), 1_000);
 }

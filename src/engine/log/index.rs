@@ -81,31 +81,35 @@ impl Index {
     }
 
     /// The pieces for entering a batch of so many events and bytes; a part that it would make too large is complete, and
-    /// a new one begins. One caller at a time.
+    /// a new one begins. One caller at a time. `pieces` are those that names were counted in; what is sealed meanwhile
+    /// stays a part of them, so that nothing is counted as missing.
     pub(crate) fn for_batch(
         &self,
+        pieces: &Arc<Pieces>,
         first: Position,
         events: usize,
         bytes: usize,
         limits: &Limits,
     ) -> Arc<Pieces> {
-        let pieces = self.pieces();
         let newest = pieces.newest();
         let events = first - newest.first + events as u64;
         let total = newest.bytes.load(Ordering::Relaxed) + bytes as u64;
         if first == newest.first || (events <= limits.seal_events && total <= limits.seal_bytes) {
             newest.bytes.store(total, Ordering::Relaxed);
-            return pieces;
+            return Arc::clone(pieces);
         }
-        let part = Part::new(first);
+        let part = Arc::new(Part::new(first));
         part.bytes.store(bytes as u64, Ordering::Relaxed);
+        let with_part = |pieces: &Pieces| {
+            let mut pieces = pieces.clone();
+            pieces.parts.push(Arc::clone(&part));
+            Arc::new(pieces)
+        };
         let mut now = self.pieces.write();
-        let mut pieces = Pieces::clone(&now);
         // The part is complete once this is set.
-        pieces.newest().last.get_or_init(|| first - 1);
-        pieces.parts.push(Arc::new(part));
-        *now = Arc::new(pieces);
-        Arc::clone(&now)
+        newest.last.get_or_init(|| first - 1);
+        *now = with_part(&now);
+        with_part(pieces)
     }
 
     /// Puts one run in the place of so many that follow each other from a position on.

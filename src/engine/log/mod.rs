@@ -292,8 +292,9 @@ impl Log {
             self.pieces()
         } else {
             let bytes = frame.as_bytes().len();
+            let limits = &self.shared.limits;
             self.index
-                .for_batch(first, events, bytes, &self.shared.limits)
+                .for_batch(&self.pieces(), first, events, bytes, limits)
         };
         let ids = if is_sealed {
             self.ids.generations()

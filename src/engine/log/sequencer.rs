@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::{
     Log,
-    index::SealedCounts,
+    index::{Pieces, SealedCounts},
     prepared::{Prepared, PreparedEvent},
     repeat::{compare_repeat, find_guarded_repeat, find_repeat, may_be_repeat},
     set::Set,
@@ -189,14 +189,16 @@ fn prejudge(log: &Log, prepared: &Prepared) -> Result<Prejudged, AppendError> {
 /// Judges a batch and queues it, or its refusal.
 pub(crate) fn submit(log: &Arc<Log>, prepared: Prepared, waiting: Waiting) {
     // Until nothing is sealed between the look at what is sealed and the batch's turn.
-    let (prejudged, mut sequencer) = loop {
+    let (prejudged, pieces, mut sequencer) = loop {
         let prejudged = match prejudge(log, &prepared) {
             Ok(prejudged) => prejudged,
             Err(refused) => return answer_in_order(log, Err(refused), waiting),
         };
         let sequencer = log.sequencer.lock();
-        if log.index.pieces().sealed_through() == prejudged.sealed_through {
-            break (prejudged, sequencer);
+        // Names are counted in these from here on, whatever is sealed meanwhile.
+        let pieces = log.index.pieces();
+        if pieces.sealed_through() == prejudged.sealed_through {
+            break (prejudged, pieces, sequencer);
         }
     };
     let prejudged = &prejudged;
@@ -212,11 +214,11 @@ pub(crate) fn submit(log: &Arc<Log>, prepared: Prepared, waiting: Waiting) {
             let outcome = compare_repeat(log, &prepared, &repeat);
             return answer_judged(log, outcome, waiting);
         }
-        Ok(None) => judge(log, &sequencer, &prepared, prejudged),
+        Ok(None) => judge(log, &sequencer, &prepared, (prejudged, &pieces)),
     };
     let queued = match judged {
         Ok(()) => Queued::Batch(
-            place(log, &mut sequencer, prepared, &prejudged.counts),
+            place(log, &mut sequencer, prepared, (prejudged, &pieces)),
             waiting,
         ),
         Err(refused) if may_be_repeat(&prepared, &refused) => {
@@ -285,13 +287,16 @@ fn judge(
     log: &Log,
     sequencer: &Sequencer,
     prepared: &Prepared,
-    prejudged: &Prejudged,
+    (prejudged, pieces): (&Prejudged, &Pieces),
 ) -> Result<(), AppendError> {
     let last = sequencer.next - 1;
     for (index, guard) in prepared.guards.iter().enumerate() {
         match guard {
             Guard::Entity { entity_id, expect } => {
-                judge_entity(log, index, (entity_id, *expect), &prejudged.counts)?;
+                let hash = log.index.hasher.hash(entity_id.as_bytes());
+                let counts = &prejudged.counts;
+                let found = pieces.count(NameKind::Entity, hash, entity_id, counts);
+                judge_entity(index, entity_id, *expect, found)?;
             }
             Guard::NoMatch { after, .. } => {
                 if *after > last {
@@ -340,14 +345,11 @@ fn judge(
 }
 
 fn judge_entity(
-    log: &Log,
     index: usize,
-    (id, expect): (&Text, Expect),
-    counts: &SealedCounts,
+    id: &Text,
+    expect: Expect,
+    found: Version,
 ) -> Result<(), AppendError> {
-    let hash = log.index.hasher.hash(id.as_bytes());
-    let pieces = log.index.pieces();
-    let found = pieces.count(NameKind::Entity, hash, id, counts);
     if expect.holds(found) {
         return Ok(());
     }
@@ -379,7 +381,7 @@ fn place(
     log: &Log,
     sequencer: &mut Sequencer,
     prepared: Prepared,
-    counts: &SealedCounts,
+    (prejudged, pieces): (&Prejudged, &Arc<Pieces>),
 ) -> Arc<PlacedBatch> {
     let first_position = sequencer.next;
     let Prepared {
@@ -392,7 +394,10 @@ fn place(
     } = prepared;
     let (count, bytes) = (events.len(), rows.len());
     let limits = &log.shared.limits;
-    let pieces = log.index.for_batch(first_position, count, bytes, limits);
+    let pieces = log
+        .index
+        .for_batch(pieces, first_position, count, bytes, limits);
+    let counts = &prejudged.counts;
     let ids = log.ids.for_events(count);
     let mut versions = Vec::with_capacity(events.len());
     for (position, event) in (first_position..).zip(&events) {
