@@ -576,7 +576,12 @@ fn list_run(
     Ok(names)
 }
 
-fn consecutive(range: RangeInclusive<Position>, direction: Direction, max: usize) -> Vec<Position> {
+/// The first `max` positions of a range, in the order of the direction.
+pub(super) fn consecutive(
+    range: RangeInclusive<Position>,
+    direction: Direction,
+    max: usize,
+) -> Vec<Position> {
     match direction {
         Direction::Forward => range.take(max).collect(),
         Direction::Backward => range.rev().take(max).collect(),

@@ -3,7 +3,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::index::Piece;
+use super::index::{Piece, consecutive};
 use crate::types::{
     hash::KeyHasher,
     id::Position,
@@ -55,10 +55,7 @@ impl Set {
             return Ok(Vec::new());
         }
         match self {
-            Self::All => Ok(match direction {
-                Direction::Forward => range.take(max).collect(),
-                Direction::Backward => range.rev().take(max).collect(),
-            }),
+            Self::All => Ok(consecutive(range, direction, max)),
             Self::Name { kind, hash, name } => {
                 piece.page(*kind, (*hash, name.as_bytes()), &range, direction, max)
             }
