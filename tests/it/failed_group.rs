@@ -27,7 +27,7 @@ fn judged_against(
         let (mut appender, mut answers) = tenant.append_stream();
         disk.close_gate();
         appender.append(0, pending).await;
-        disk.wait_for_sync();
+        disk.wait_for_callers(1, |_| true);
         let count = waiting.len() as u64;
         for (id, batch) in (1..).zip(waiting) {
             appender.append(id, batch).await;

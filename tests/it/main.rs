@@ -25,6 +25,7 @@ mod program;
 mod regressions;
 mod rng;
 mod seal_faults;
+mod seal_race;
 mod sealed_damage;
 mod sealed_log;
 mod sealed_readers;

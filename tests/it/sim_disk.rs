@@ -112,12 +112,39 @@ impl SimDisk {
         self.state().gate.closed = true;
     }
 
-    /// Returns once a sync waits at the gate.
-    pub(crate) fn wait_for_sync(&self) {
+    /// Has reads of files wait; those of others do not wait any more.
+    pub(crate) fn hold_reads(&self, paths: &[PathBuf]) {
+        self.state().gate.held = paths.to_vec();
+        self.shared.gate.notify_all();
+    }
+
+    /// Returns once so many syncs and reads of such files wait at the gate.
+    pub(crate) fn wait_for_callers(&self, callers: usize, is_such: impl Fn(&Path) -> bool) {
         let mut state = self.state();
-        while state.gate.waiting == 0 {
+        while state
+            .gate
+            .waiting
+            .iter()
+            .filter(|path| is_such(path))
+            .count()
+            < callers
+        {
             self.shared.gate.wait(&mut state);
         }
+    }
+
+    /// Holds up a caller of a file until something about the gate changes.
+    fn wait_at_gate(&self, state: &mut MutexGuard<'_, State>, inode: usize) {
+        let path = state.inodes[inode].path.clone();
+        state.gate.waiting.push(path.clone());
+        self.shared.gate.notify_all();
+        self.shared.gate.wait(state);
+        let at = state
+            .gate
+            .waiting
+            .iter()
+            .position(|waiting| *waiting == path);
+        state.gate.waiting.swap_remove(at.unwrap());
     }
 
     /// Lets syncs through; with `Fault` they fail.
@@ -293,6 +320,9 @@ impl DiskFile for SimFile {
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut state = self.disk.state();
+        while state.gate.held.contains(&state.inodes[self.inode].path) {
+            self.disk.wait_at_gate(&mut state, self.inode);
+        }
         state.read()?;
         Ok(state.inodes[self.inode].read(buf, offset as usize))
     }
@@ -316,10 +346,7 @@ impl DiskFile for SimFile {
         let mut state = self.disk.state();
         if state.inodes[self.inode].path.extension() == Some("log".as_ref()) {
             while state.gate.closed {
-                state.gate.waiting += 1;
-                self.disk.shared.gate.notify_all();
-                self.disk.shared.gate.wait(&mut state);
-                state.gate.waiting -= 1;
+                self.disk.wait_at_gate(&mut state, self.inode);
             }
         }
         let state = &mut *state;

@@ -48,8 +48,11 @@ pub(super) struct State {
 #[derive(Clone, Default)]
 pub(super) struct Gate {
     pub(super) closed: bool,
-    pub(super) waiting: usize,
+    /// The files whose syncs and reads wait.
+    pub(super) waiting: Vec<PathBuf>,
     pub(super) fail: bool,
+    /// Reads of these files wait as well.
+    pub(super) held: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy)]
