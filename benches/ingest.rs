@@ -1,13 +1,17 @@
 //! Durable appends in process: one writer, and several at once.
 
 mod conditions;
+mod events;
+mod sampling;
 mod scratch;
 
 use std::time::{Duration, Instant};
 
-use conditions::{criterion, print_conditions};
+use conditions::print_conditions;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use scratch::{Scratch, Source};
+use events::Source;
+use sampling::criterion;
+use scratch::Scratch;
 use tokio::task::JoinSet;
 
 const ENTITIES: usize = 10_000;

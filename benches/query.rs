@@ -1,12 +1,16 @@
 //! Reads in process of a log of 500,000 events: all of it, and entities of 100 events, from files and from memory.
 
 mod conditions;
+mod events;
+mod sampling;
 mod scratch;
 
 use annals::{ReadRequest, Tenant};
-use conditions::{criterion, print_conditions};
+use conditions::print_conditions;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use scratch::{Scratch, Source, entity};
+use events::{Source, entity};
+use sampling::criterion;
+use scratch::Scratch;
 
 const ENTITIES: usize = 5_000;
 const ENTITY_EVENTS: usize = 100;

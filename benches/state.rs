@@ -1,11 +1,15 @@
 //! The state of an entity in process: 100 events read and merged.
 
 mod conditions;
+mod events;
+mod sampling;
 mod scratch;
 
-use conditions::{criterion, print_conditions};
+use conditions::print_conditions;
 use criterion::{Criterion, criterion_group, criterion_main};
-use scratch::{Scratch, Source, entity};
+use events::{Source, entity};
+use sampling::criterion;
+use scratch::Scratch;
 
 const ENTITIES: usize = 1_000;
 const ENTITY_EVENTS: u64 = 100;

@@ -1,11 +1,13 @@
 //! The floor under every append: a write and `fdatasync` in a file that was written before, as the log does it.
 
 mod conditions;
+mod sampling;
 
 use std::{fs::File, os::unix::fs::FileExt};
 
-use conditions::{criterion, folder, print_conditions};
+use conditions::{folder, print_conditions};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use sampling::criterion;
 
 const FILE_BYTES: usize = 16 << 20;
 

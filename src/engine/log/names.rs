@@ -173,18 +173,26 @@ impl NameIndex {
             .map(Entry::rows))
     }
 
-    /// All names with their hashes, in order.
-    pub(crate) fn sorted(&self) -> Vec<(u64, Box<[u8]>)> {
-        let mut names = Vec::new();
-        for chain in &self.map {
+    /// Shows all names in order, and the events that carry them; ends with the first error. Nobody can enter any
+    /// meanwhile.
+    pub(crate) fn each_sorted<E>(
+        &self,
+        mut see: impl FnMut(&[u8], Rows<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let chains: Vec<_> = self.map.iter().collect();
+        let mut entries = Vec::with_capacity(chains.len());
+        for chain in &chains {
             let mut next = Some(chain.value());
             while let Some(entry) = next {
-                names.push((*chain.key(), entry.name.clone()));
+                entries.push(entry);
                 next = entry.next.as_deref();
             }
         }
-        names.sort_unstable_by(|(_, a), (_, b)| a.cmp(b));
-        names
+        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        for entry in entries {
+            see(&entry.name, entry.rows())?;
+        }
+        Ok(())
     }
 
     /// The first names in order that start with `prefix`, come behind `after`, and of which `visible` gives a number of

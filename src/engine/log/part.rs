@@ -82,13 +82,16 @@ impl Part {
         })
     }
 
-    /// Every event of it that carries a name, and how many there are before it.
-    pub(crate) fn all(&self, kind: NameKind, (hash, name): (u64, &[u8])) -> (u64, Vec<Position>) {
-        self.names(kind).with(hash, name, |found| {
-            found.map_or((0, Vec::new()), |found| {
-                let positions = found.rows.iter().map(|row| self.position(*row));
-                (found.before, positions.collect())
-            })
+    /// Shows all names of a kind in order: how many events before the part carry it, and those of the part that do. Ends
+    /// with the first error. Once the part is complete.
+    pub(crate) fn each_name<E>(
+        &self,
+        kind: NameKind,
+        mut see: impl FnMut(&[u8], u64, &mut dyn Iterator<Item = Position>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.names(kind).each_sorted(|name, found| {
+            let mut positions = found.rows.iter().map(|row| self.position(*row));
+            see(name, found.before, &mut positions)
         })
     }
 

@@ -15,7 +15,6 @@ use std::{
 
 use parking_lot::Condvar;
 use tracing::{debug, warn};
-use xxhash_rust::xxh3::Xxh3;
 
 use super::{
     Log,
@@ -30,7 +29,10 @@ use crate::{
     storage::{
         index::{RowPlace, RunSummary, writer::RunWriter},
         manifest::Manifest,
-        segment::{SegmentSummary, reader::Segment, schema::SegmentOptions, writer::SegmentWriter},
+        segment::{
+            SegmentSummary, content::Content, reader::Segment, schema::SegmentOptions,
+            writer::SegmentWriter,
+        },
     },
     telemetry,
     types::{
@@ -320,7 +322,7 @@ struct Written {
     segment: SegmentSummary,
     run: RunSummary,
     events_per_slot: Vec<u64>,
-    /// Of times and rows, in order.
+    /// Of the segment's columns.
     content: u128,
 }
 
@@ -341,7 +343,6 @@ fn write(
         .map_err(&run_failed)?;
     let mut ids = Vec::with_capacity((last - part.first + 1) as usize);
     let mut events_per_slot = vec![0; SLOTS];
-    let mut content = Xxh3::new();
     let mut next = part.first;
     while next <= last {
         if log.sealing.lock().stop {
@@ -367,32 +368,25 @@ fn write(
             run.row(place).map_err(&run_failed)?;
             ids.push((hasher.hash(row.event_id().as_bytes()), *position));
             events_per_slot[slot(row.entity_id())] += 1;
-            add_content(&mut content, *recorded_at, row.as_bytes());
             next = position + 1;
         }
     }
     run.ids(ids).map_err(&run_failed)?;
     for kind in [NameKind::Entity, NameKind::Type, NameKind::Tag] {
-        for (hash, name) in part.names(kind).sorted() {
+        part.each_name(kind, |name, before, positions| {
             if log.sealing.lock().stop {
                 return Err(SealError::Stopped);
             }
-            let (before, rows) = part.all(kind, (hash, &name));
-            run.name(kind, &name, before, rows.into_iter())
-                .map_err(&run_failed)?;
-        }
+            run.name(kind, name, before, positions).map_err(&run_failed)
+        })?;
     }
+    let content = segment.content().map_err(&segment_failed)?;
     Ok(Written {
         segment: segment.finish().map_err(&segment_failed)?,
         run: run.finish().map_err(&run_failed)?,
         events_per_slot,
-        content: content.digest128(),
+        content,
     })
-}
-
-fn add_content(content: &mut Xxh3, recorded_at: i64, row: &[u8]) {
-    content.update(&recorded_at.to_le_bytes());
-    content.update(row);
 }
 
 /// Reads a segment and compares it with what it was made from.
@@ -403,18 +397,17 @@ fn read_back(log: &Log, path: &Path, written: &Written) -> Result<(), SealError>
     })?;
     let summary = &written.segment;
     let segment = Segment::open(opened, path.to_owned(), log.log_id, summary)?;
-    let mut content = Xxh3::new();
-    for rows in segment.scan(summary.first) {
-        for stored in rows? {
-            add_content(&mut content, stored.recorded_at, stored.row.as_bytes());
-        }
+    let mut content = Content::default();
+    let differs = || SealError::Differs(path.to_owned());
+    for batch in segment.columns() {
+        content.add(&batch?.columns).map_err(|_| differs())?;
         if log.sealing.lock().stop {
             return Err(SealError::Stopped);
         }
     }
-    if content.digest128() == written.content {
+    if content.digest() == written.content {
         Ok(())
     } else {
-        Err(SealError::Differs(path.to_owned()))
+        Err(differs())
     }
 }

@@ -6,7 +6,9 @@
 //! ```
 //! - [`schema`]: columns, encodings, and what the footer says beside them.
 //! - [`writer`]: rows to a file; [`sink`]: where its bytes go, summed up on the way.
-//! - [`reader`]: opens a file; [`rows`]: reads rows out of it; [`blocks`]: checks every byte that they touch.
+//! - [`reader`]: opens a file; [`batches`]: reads columns out of it; [`rows`]: makes rows of them; [`blocks`]: checks
+//!   every byte that is touched.
+//! - [`content`]: what columns hold, summed up, to compare what was written with what is read.
 //!
 //! The format has no checksum that its readers verify, so there is one for every block of the data, kept in the footer.
 //! The footer cannot hold its own: the caller keeps that of the tail, together with what else [`SegmentSummary`] says,
@@ -15,7 +17,9 @@
 //! A file is made once and never changed. Not here: its name and the sync of its folder, which files are live, which
 //! rows a query needs (the index).
 
+pub(crate) mod batches;
 mod blocks;
+pub(crate) mod content;
 pub(crate) mod reader;
 pub(crate) mod rows;
 pub(crate) mod schema;

@@ -17,9 +17,10 @@ use parquet::{
 
 use super::{
     BLOCK_BYTES, SegmentSummary, StoredRow,
+    batches::Batches,
     blocks::{Blocks, SegmentFile},
     rows::Rows,
-    schema::{FooterFacts, ROW_COLUMNS, SCHEMA},
+    schema::{COLUMNS, FooterFacts, ROW_COLUMNS, SCHEMA},
 };
 use crate::{
     storage::disk::DiskFile,
@@ -117,12 +118,19 @@ impl Segment {
     pub(crate) fn batches(&self, positions: &[Position]) -> Rows {
         let runs = positions.chunk_by(|a, b| a + 1 == *b);
         let ranges = runs.map(|run| run[0]..run[0] + run.len() as u64).collect();
-        Rows::new(self.clone(), ranges)
+        Rows(Batches::new(self.clone(), &ROW_COLUMNS, ranges))
     }
 
     /// The rows from a position, which is inside, to the end; see [`Self::batches`].
     pub(crate) fn scan(&self, from: Position) -> Rows {
-        Rows::new(self.clone(), iter::once(from..self.last + 1).collect())
+        let range = iter::once(from..self.last + 1).collect();
+        Rows(Batches::new(self.clone(), &ROW_COLUMNS, range))
+    }
+
+    /// All columns of all rows; see [`Self::batches`].
+    pub(crate) fn columns(&self) -> Batches {
+        let range = iter::once(self.positions()).collect();
+        Batches::new(self.clone(), &COLUMNS, range)
     }
 }
 

@@ -1,275 +1,34 @@
-//! Reads rows out of a segment: only the pages that hold them, in batches of bounded bytes.
-//!
-//! One row group at a time. How many rows a batch has is decided before, from the sizes in the page index: a column is
-//! decoded for a whole batch at once, and a row can be of any size.
-
-use std::{collections::VecDeque, ops::Range};
+//! Makes rows, as the log holds them, out of the columns of a segment.
 
 use arrow::{
     array::{Array, AsArray, ListArray, PrimitiveArray, RecordBatch, StringArray},
     datatypes::{Int64Type, TimestampMicrosecondType},
 };
 use bytes::Bytes;
-use parquet::{
-    arrow::{
-        ProjectionMask,
-        arrow_reader::{
-            ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
-            RowSelectionPolicy,
-        },
-    },
-    errors::ParquetError,
-};
 use uuid::Uuid;
 
 use super::{
     StoredRow,
-    blocks::Chunks,
-    reader::Segment,
+    batches::{Batch, Batches},
     schema::{
-        ENTITY_ID, EVENT_ID, EVENT_TYPE, METADATA, OCCURRED_AT, PAYLOAD, RECORDED_AT, ROW_COLUMNS,
-        TAGS, VERSION,
+        ENTITY_ID, EVENT_ID, EVENT_TYPE, METADATA, OCCURRED_AT, PAYLOAD, RECORDED_AT, TAGS, VERSION,
     },
 };
 use crate::{
     storage::log::row::{ROW_HEADER_BYTES, Row, RowParts, seal},
-    types::{
-        id::Position,
-        limits::{READ_BATCH_BYTES, READ_BATCH_EVENTS},
-        read::ReadError,
-        time::Timestamp,
-    },
+    types::{id::Position, read::ReadError, time::Timestamp},
 };
 
 /// Batches of rows in position order. Fused: nothing comes after an error.
-pub(crate) struct Rows {
-    segment: Segment,
-    chunks: Chunks,
-    /// What is still to be read, in order, without overlaps.
-    wanted: VecDeque<Range<Position>>,
-    /// The next row group, and the position of its first row.
-    next_group: usize,
-    next_group_first: Position,
-    open: Option<OpenGroup>,
-}
-
-/// A row group that is being read.
-struct OpenGroup {
-    reader: ParquetRecordBatchReader,
-    /// The positions of the rows that it has still to give.
-    positions: VecDeque<Range<Position>>,
-    /// Where it starts in the file.
-    offset: u64,
-}
-
-impl Rows {
-    /// `wanted` is in order, without overlaps and inside the segment.
-    pub(super) fn new(segment: Segment, wanted: VecDeque<Range<Position>>) -> Self {
-        let inside = segment.positions();
-        let mut at = inside.start;
-        for range in &wanted {
-            assert!(
-                at <= range.start && range.start < range.end && range.end <= inside.end,
-                "{range:?} is in order and in {inside:?}"
-            );
-            at = range.end;
-        }
-        Self {
-            chunks: Chunks::new(segment.blocks.clone()),
-            next_group: 0,
-            next_group_first: segment.first,
-            segment,
-            wanted,
-            open: None,
-        }
-    }
-
-    fn next_batch(&mut self) -> Result<Option<Vec<StoredRow>>, ReadError> {
-        loop {
-            if let Some(group) = &mut self.open {
-                if let Some(batch) = group.reader.next() {
-                    let batch = batch.map_err(|e| self.chunks.failure(group.offset, &e))?;
-                    let rows = decode(&batch, &mut group.positions)
-                        .map_err(|what| self.chunks.failure(group.offset, &what))?;
-                    return Ok(Some(rows));
-                }
-                if !group.positions.is_empty() {
-                    let what = "rows are missing";
-                    return Err(self.chunks.failure(group.offset, &what));
-                }
-            }
-            self.open = self.open_next_group()?;
-            if self.open.is_none() {
-                return Ok(None);
-            }
-        }
-    }
-
-    /// Opens the next row group that holds something wanted.
-    fn open_next_group(&mut self) -> Result<Option<OpenGroup>, ReadError> {
-        while let Some(range) = self.wanted.front() {
-            let wanted_first = range.start;
-            let metadata = self.segment.metadata.metadata();
-            let Some(group) = metadata.row_groups().get(self.next_group) else {
-                let what = "its row groups do not hold all of its rows";
-                return Err(self.chunks.failure(0, &what));
-            };
-            let first = self.next_group_first;
-            let end = first + group.num_rows().cast_unsigned();
-            let number = self.next_group;
-            self.next_group += 1;
-            self.next_group_first = end;
-            if wanted_first < end {
-                let offset = group.column(0).byte_range().0;
-                let positions = take_until(&mut self.wanted, end);
-                let reader = self
-                    .read_group(number, first, &positions)
-                    .map_err(|e| self.chunks.failure(offset, &e))?;
-                return Ok(Some(OpenGroup {
-                    reader,
-                    positions,
-                    offset,
-                }));
-            }
-        }
-        Ok(None)
-    }
-
-    fn read_group(
-        &self,
-        number: usize,
-        first: Position,
-        positions: &VecDeque<Range<Position>>,
-    ) -> Result<ParquetRecordBatchReader, ParquetError> {
-        let metadata = self.segment.metadata.metadata();
-        let group_rows = metadata.row_group(number).num_rows().cast_unsigned() as usize;
-        let rows: Vec<Range<usize>> = positions
-            .iter()
-            .map(|range| (range.start - first) as usize..(range.end - first) as usize)
-            .collect();
-        // Names are short; these are not.
-        let batch_rows = [PAYLOAD, METADATA, TAGS]
-            .iter()
-            .map(|name| rows_of_bounded_bytes(&self.pages(number, group_rows, name), &rows))
-            .fold(READ_BATCH_EVENTS, usize::min);
-        let descriptor = metadata.file_metadata().schema_descr();
-        ParquetRecordBatchReaderBuilder::new_with_metadata(
-            self.chunks.clone(),
-            self.segment.metadata.clone(),
-        )
-        .with_row_groups(vec![number])
-        .with_projection(ProjectionMask::columns(descriptor, ROW_COLUMNS))
-        .with_batch_size(batch_rows)
-        // Masks would decode what lies between the rows as well.
-        .with_row_selection_policy(RowSelectionPolicy::Selectors)
-        .with_row_selection(RowSelection::from_consecutive_ranges(
-            rows.into_iter(),
-            group_rows,
-        ))
-        .build()
-    }
-
-    /// The pages of a column of texts in a row group: the row behind each, and the bytes of its texts.
-    fn pages(&self, group: usize, group_rows: usize, column: &str) -> Vec<(usize, usize)> {
-        let metadata = self.segment.metadata.metadata();
-        let descriptor = metadata.file_metadata().schema_descr();
-        let is_column = |parts: &[String]| parts.first().is_some_and(|part| part == column);
-        let leaf = descriptor
-            .columns()
-            .iter()
-            .position(|leaf| is_column(leaf.path().parts()));
-        let index = metadata
-            .offset_index()
-            .and_then(|index| index.get(group)?.get(leaf?));
-        let Some(index) = index else {
-            return vec![(group_rows, usize::MAX)];
-        };
-        let ends = index.page_locations().iter().skip(1);
-        let ends = ends
-            .map(|page| page.first_row_index.cast_unsigned() as usize)
-            .chain([group_rows]);
-        let sizes = index.unencoded_byte_array_data_bytes();
-        ends.enumerate()
-            .map(|(page, end)| {
-                let bytes = sizes.and_then(|sizes| usize::try_from(*sizes.get(page)?).ok());
-                (end, bytes.unwrap_or(usize::MAX))
-            })
-            .collect()
-    }
-}
+pub(crate) struct Rows(pub(super) Batches);
 
 impl Iterator for Rows {
     type Item = Result<Vec<StoredRow>, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let batch = self.next_batch().transpose();
-        if matches!(batch, Some(Err(_))) {
-            self.open = None;
-            self.wanted.clear();
-        }
-        batch
+        let batch = self.0.next()?;
+        Some(batch.and_then(|batch| decode(&batch).map_err(|what| self.0.failure(&what))))
     }
-}
-
-/// Takes what is below `end` off the front.
-fn take_until(wanted: &mut VecDeque<Range<Position>>, end: Position) -> VecDeque<Range<Position>> {
-    let mut taken = VecDeque::new();
-    while let Some(range) = wanted.pop_front() {
-        if range.end <= end {
-            taken.push_back(range);
-            continue;
-        }
-        if range.start < end {
-            taken.push_back(range.start..end);
-            wanted.push_front(end..range.end);
-        } else {
-            wanted.push_front(range);
-        }
-        break;
-    }
-    taken
-}
-
-/// How many of the wanted `rows`, one after the other and wherever one starts, have at most [`READ_BATCH_BYTES`] in
-/// a column with these `pages` (end row, bytes): at least one. A row counts with its whole page, since no more is known.
-fn rows_of_bounded_bytes(pages: &[(usize, usize)], rows: &[Range<usize>]) -> usize {
-    let mut touched: Vec<(usize, usize)> = Vec::new();
-    let (mut start, mut rows) = (0, rows.iter().peekable());
-    for &(end, bytes) in pages {
-        let mut count = 0;
-        while let Some(range) = rows.peek() {
-            count += end.min(range.end).saturating_sub(start.max(range.start));
-            if range.end > end {
-                break;
-            }
-            rows.next();
-        }
-        if count > 0 && bytes > READ_BATCH_BYTES {
-            return 1;
-        }
-        if count > 0 {
-            touched.push((count, bytes));
-        }
-        start = end;
-    }
-    // A run of rows that touches the pages i..=j has at least a row of i, a row of j, and all between.
-    let mut fitting = usize::MAX;
-    let (mut j, mut bytes, mut between) = (0, 0, 0);
-    for i in 0..touched.len() {
-        while j < touched.len() && bytes + touched[j].1 <= READ_BATCH_BYTES {
-            bytes += touched[j].1;
-            between += touched[j].0;
-            j += 1;
-        }
-        if j == touched.len() {
-            break;
-        }
-        // i..j fits, i..=j does not.
-        fitting = fitting.min(between - touched[i].0 + 1);
-        bytes -= touched[i].1;
-        between -= touched[i].0;
-    }
-    fitting
 }
 
 /// The columns of a batch.
@@ -350,22 +109,20 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// The rows of a batch, whose positions are the next of `positions`. The error says what is wrong with it.
-fn decode(
-    batch: &RecordBatch,
-    positions: &mut VecDeque<Range<Position>>,
-) -> Result<Vec<StoredRow>, String> {
-    let columns = Columns::of(batch).ok_or("its columns have other types")?;
+/// The rows of a batch. The error says what is wrong with it.
+fn decode(batch: &Batch) -> Result<Vec<StoredRow>, String> {
+    let columns = Columns::of(&batch.columns).ok_or("its columns have other types")?;
+    let count = batch.columns.num_rows();
     let mut bytes = Vec::with_capacity(columns.row_bytes());
-    let mut ends = Vec::with_capacity(batch.num_rows());
-    for index in 0..batch.num_rows() {
-        let position = next_position(positions).ok_or("there are more rows than positions")?;
+    let mut ends = Vec::with_capacity(count);
+    let positions = batch.positions.iter().cloned().flatten();
+    for (index, position) in positions.enumerate() {
         columns.write(index, position, &mut bytes)?;
         ends.push((position, bytes.len()));
     }
     let bytes = Bytes::from(bytes);
     let mut start = 0;
-    let mut rows = Vec::with_capacity(ends.len());
+    let mut rows = Vec::with_capacity(count);
     for (index, (position, end)) in ends.into_iter().enumerate() {
         let row = Row::check(bytes.slice(start..end), position).map_err(|e| e.to_string())?;
         let recorded_at = columns.recorded_at.value(index);
@@ -377,53 +134,4 @@ fn decode(
         start = end;
     }
     Ok(rows)
-}
-
-fn next_position(positions: &mut VecDeque<Range<Position>>) -> Option<Position> {
-    let range = positions.front_mut()?;
-    let position = range.next()?;
-    if range.is_empty() {
-        positions.pop_front();
-    }
-    Some(position)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use proptest::{collection::vec, prelude::*, sample::subsequence};
-
-    use super::*;
-
-    proptest! {
-        /// Tried against all runs of all lengths.
-        #[test]
-        fn as_many_rows_as_fit_wherever_they_start(
-            sizes in vec((1usize..5, prop_oneof![0..READ_BATCH_BYTES / 2, 0..READ_BATCH_BYTES * 2]), 1..12),
-            wanted in subsequence((0usize..12).collect::<Vec<_>>(), 0..=12),
-        ) {
-            let mut pages: Vec<(usize, usize)> = Vec::new();
-            for (rows, bytes) in sizes {
-                pages.push((pages.last().map_or(0, |page| page.0) + rows, bytes));
-            }
-            let rows = pages[pages.len() - 1].0;
-            let wanted: Vec<usize> = wanted.into_iter().filter(|row| *row < rows).collect();
-            let page_of = |row: usize| pages.iter().position(|page| row < page.0).unwrap();
-            let fits = |run: &[usize]| {
-                let touched: BTreeSet<_> = run.iter().map(|row| page_of(*row)).collect();
-                touched.iter().map(|page| pages[*page].1).sum::<usize>() <= READ_BATCH_BYTES
-            };
-            let expected = (2..=wanted.len())
-                .take_while(|len| wanted.windows(*len).all(fits))
-                .last()
-                .unwrap_or(1);
-            let ranges: Vec<_> = wanted
-                .chunk_by(|a, b| a + 1 == *b)
-                .map(|run| run[0]..run[0] + run.len())
-                .collect();
-            let found = rows_of_bounded_bytes(&pages, &ranges);
-            prop_assert_eq!(found.min(wanted.len().max(1)), expected);
-        }
-    }
 }

@@ -51,6 +51,21 @@ pub(super) const PAYLOAD: &str = "payload";
 pub(super) const METADATA: &str = "metadata";
 pub(super) const TAGS: &str = "tags";
 
+/// All of them, in the order of the file.
+pub(super) const COLUMNS: [&str; 11] = [
+    POSITION,
+    ENTITY_ID,
+    VERSION,
+    EVENT_TYPE,
+    EVENT_ID,
+    RECORDED_AT,
+    OCCURRED_AT,
+    SCHEMA_ID,
+    PAYLOAD,
+    METADATA,
+    TAGS,
+];
+
 /// What a row is made from. Its position follows from its place.
 pub(super) const ROW_COLUMNS: [&str; 9] = [
     ENTITY_ID,

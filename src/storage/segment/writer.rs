@@ -3,7 +3,7 @@
 //! Rows are gathered into a batch of columns, batches into a row group, which is written through as soon as it is full.
 //! In memory are one batch, and one row group as it will stand in the file.
 
-use std::{io, path::Path, str, sync::Arc};
+use std::{io, mem, path::Path, str, sync::Arc};
 
 use arrow::{
     array::{
@@ -20,6 +20,7 @@ use uuid::fmt::Hyphenated;
 
 use super::{
     SegmentSummary,
+    content::Content,
     schema::{self, FooterFacts, SCHEMA, SegmentOptions, TIME_ZONE},
     sink::Sink,
 };
@@ -41,6 +42,7 @@ const BATCH_BYTES: usize = 1 << 20;
 pub(crate) struct SegmentWriter {
     writer: ArrowWriter<Sink>,
     batch: Batch,
+    content: Content,
     log_id: LogId,
     /// Positions of the rows so far.
     range: Option<(Position, Position)>,
@@ -71,6 +73,7 @@ impl SegmentWriter {
         Ok(Self {
             writer: writer.map_err(io_error)?,
             batch: Batch::default(),
+            content: Content::default(),
             log_id,
             range: None,
         })
@@ -97,6 +100,12 @@ impl SegmentWriter {
             self.write_batch()?;
         }
         Ok(())
+    }
+
+    /// What the rows so far hold; see [`Content::digest`].
+    pub(crate) fn content(&mut self) -> io::Result<u128> {
+        self.write_batch()?;
+        Ok(self.content.digest())
     }
 
     /// Completes and syncs the file. Its name is not durable before the caller syncs the folder. At least one row was
@@ -128,7 +137,11 @@ impl SegmentWriter {
     }
 
     fn write_batch(&mut self) -> io::Result<()> {
+        if self.batch.rows == 0 {
+            return Ok(());
+        }
         let batch = self.batch.finish()?;
+        self.content.add(&batch).map_err(io::Error::other)?;
         self.writer.write(&batch).map_err(io_error)
     }
 }
@@ -163,25 +176,33 @@ struct Batch {
 
 impl Default for Batch {
     fn default() -> Self {
-        let times = || TimestampMicrosecondBuilder::new().with_timezone(TIME_ZONE);
-        Self {
-            rows: 0,
-            bytes: 0,
-            position: Int64Builder::new(),
-            entity_id: StringBuilder::new(),
-            version: Int64Builder::new(),
-            event_type: StringBuilder::new(),
-            event_id: StringBuilder::new(),
-            recorded_at: times(),
-            occurred_at: times(),
-            payload: StringBuilder::new(),
-            metadata: StringBuilder::new(),
-            tags: ListBuilder::new(StringBuilder::new()).with_field(schema::tag_field()),
-        }
+        Self::with_room(0, &[0; 6])
     }
 }
 
 impl Batch {
+    /// For so many rows, and texts of so many bytes in each column of them.
+    fn with_room(rows: usize, texts: &[usize; 6]) -> Self {
+        let numbers = || Int64Builder::with_capacity(rows);
+        let times = || TimestampMicrosecondBuilder::with_capacity(rows).with_timezone(TIME_ZONE);
+        let [entity_id, event_type, event_id, payload, metadata, tags] =
+            texts.map(|bytes| StringBuilder::with_capacity(rows, bytes));
+        Self {
+            rows: 0,
+            bytes: 0,
+            position: numbers(),
+            entity_id,
+            version: numbers(),
+            event_type,
+            event_id,
+            recorded_at: times(),
+            occurred_at: times(),
+            payload,
+            metadata,
+            tags: ListBuilder::with_capacity(tags, rows).with_field(schema::tag_field()),
+        }
+    }
+
     fn push(&mut self, position: Position, recorded_at: i64, row: &Row) -> io::Result<()> {
         self.rows += 1;
         self.bytes += row.as_bytes().len();
@@ -205,22 +226,32 @@ impl Batch {
         Ok(())
     }
 
-    /// Takes the columns and starts anew.
+    /// Takes the columns and starts anew, with as much room: the next rows are probably like these.
     fn finish(&mut self) -> io::Result<RecordBatch> {
-        let columns: Vec<ArrayRef> = vec![
-            Arc::new(self.position.finish()),
-            Arc::new(self.entity_id.finish()),
-            Arc::new(self.version.finish()),
-            Arc::new(self.event_type.finish()),
-            Arc::new(self.event_id.finish()),
-            Arc::new(self.recorded_at.finish()),
-            Arc::new(self.occurred_at.finish()),
-            new_null_array(&DataType::Int32, self.rows),
-            Arc::new(self.payload.finish()),
-            Arc::new(self.metadata.finish()),
-            Arc::new(self.tags.finish()),
+        let texts = [
+            &self.entity_id,
+            &self.event_type,
+            &self.event_id,
+            &self.payload,
+            &self.metadata,
+            self.tags.values(),
         ];
-        (self.rows, self.bytes) = (0, 0);
+        let room = texts.map(|text| text.values_slice().len());
+        let next = Self::with_room(self.rows, &room);
+        let mut full = mem::replace(self, next);
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(full.position.finish()),
+            Arc::new(full.entity_id.finish()),
+            Arc::new(full.version.finish()),
+            Arc::new(full.event_type.finish()),
+            Arc::new(full.event_id.finish()),
+            Arc::new(full.recorded_at.finish()),
+            Arc::new(full.occurred_at.finish()),
+            new_null_array(&DataType::Int32, full.rows),
+            Arc::new(full.payload.finish()),
+            Arc::new(full.metadata.finish()),
+            Arc::new(full.tags.finish()),
+        ];
         RecordBatch::try_new(SCHEMA.clone(), columns).map_err(io::Error::other)
     }
 }

@@ -18,7 +18,7 @@ use crate::{
         disk::DiskFile,
         log::row::{Row, RowParts, seal},
         segment::{
-            SegmentSummary, StoredRow, reader::Segment, schema::SegmentOptions,
+            SegmentSummary, StoredRow, content::Content, reader::Segment, schema::SegmentOptions,
             writer::SegmentWriter,
         },
     },
@@ -245,13 +245,18 @@ impl DiskFile for MemoryFile {
 pub(super) struct Written {
     pub(super) file: Arc<MemoryFile>,
     pub(super) summary: SegmentSummary,
+    pub(super) content: u128,
 }
 
 impl Written {
     pub(super) fn new(rows: &[StoredRow], options: SegmentOptions) -> Self {
         let file = MemoryFile::with_room(usize::MAX);
-        let summary = write(file.clone(), rows, options).unwrap();
-        Self { file, summary }
+        let (summary, content) = write(file.clone(), rows, options).unwrap();
+        Self {
+            file,
+            summary,
+            content,
+        }
     }
 
     pub(super) fn open(&self) -> Result<Segment, ReadError> {
@@ -263,12 +268,22 @@ pub(super) fn write(
     file: Arc<MemoryFile>,
     rows: &[StoredRow],
     options: SegmentOptions,
-) -> io::Result<SegmentSummary> {
+) -> io::Result<(SegmentSummary, u128)> {
     let mut writer = SegmentWriter::new(file, log_id(), options)?;
     for row in rows {
         writer.push(row.position, row.recorded_at, &row.row)?;
     }
-    writer.finish()
+    let content = writer.content()?;
+    Ok((writer.finish()?, content))
+}
+
+/// What the columns hold as they are read.
+pub(super) fn content(segment: &Segment) -> Result<u128, ReadError> {
+    let mut content = Content::default();
+    for batch in segment.columns() {
+        content.add(&batch?.columns).unwrap();
+    }
+    Ok(content.digest())
 }
 
 /// All rows from a position on, or why they could not be read.

@@ -1,6 +1,6 @@
 //! What was written is what is read, to the byte, and little else is touched for it.
 
-use std::{io, sync::atomic::Ordering};
+use std::{collections::BTreeSet, io, sync::atomic::Ordering};
 
 use bytes::Bytes;
 use parquet::{
@@ -13,7 +13,8 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::material::{
-    MemoryFile, Parts, TINY, Written, log_id, noise, options, parts, scan, usual_rows, write,
+    MemoryFile, Parts, TINY, Written, content, log_id, noise, options, parts, scan, usual_rows,
+    write,
 };
 use crate::{
     storage::{
@@ -29,6 +30,7 @@ use crate::{
     types::{
         id::Position,
         limits::{READ_BATCH_BYTES, READ_BATCH_EVENTS},
+        time::Timestamp,
     },
 };
 
@@ -53,8 +55,10 @@ proptest! {
         from: prop::sample::Index,
     ) {
         let rows = placed(&parts, first);
-        let segment = Written::new(&rows, options).open().unwrap();
+        let written = Written::new(&rows, options);
+        let segment = written.open().unwrap();
         prop_assert_eq!(segment.positions(), first..first + rows.len() as u64);
+        prop_assert_eq!(content(&segment).unwrap(), written.content);
 
         let from = from.index(rows.len());
         prop_assert_eq!(&scan(&segment, first + from as u64).unwrap(), &rows[from..]);
@@ -63,6 +67,41 @@ proptest! {
         let expected: Vec<_> = chosen.iter().map(|&at| rows[at].clone()).collect();
         prop_assert_eq!(segment.read(&positions).unwrap(), expected);
     }
+}
+
+/// So that what was read back can be compared.
+#[test]
+fn content_differs_if_anything_of_a_row_does() {
+    let usual = || -> Vec<_> { (1..60).map(Parts::usual).collect() };
+    let changes: [fn(&mut Parts); 12] = [
+        |parts| parts.event_id += 1,
+        |parts| parts.entity_id.push('0'),
+        |parts| parts.event_type.insert(0, 'x'),
+        |parts| parts.payload = parts.payload.replace('a', "b"),
+        |parts| parts.metadata = Some("{}".to_owned()),
+        |parts| parts.metadata = Some(String::new()),
+        |parts| parts.tags.clear(),
+        |parts| parts.tags.push(String::new()),
+        |parts| parts.occurred_at = None,
+        |parts| parts.occurred_at = Some(Timestamp::MAX),
+        |parts| parts.version += 1,
+        |parts| parts.recorded_at += 1,
+    ];
+    let of = |parts: &[Parts]| Written::new(&placed(parts, 1), TINY).content;
+    let mut seen = BTreeSet::from([of(&usual())]);
+    for change in changes {
+        let mut rows = usual();
+        // It has a tag, and no metadata.
+        change(&mut rows[30]);
+        assert!(seen.insert(of(&rows)));
+    }
+    // What stands in two rows is moved from one to the other.
+    let mut moved = usual();
+    moved[0].payload.push('{');
+    moved[1].payload.remove(0);
+    assert!(seen.insert(of(&moved)));
+    let at_others = Written::new(&placed(&usual(), 2), TINY).content;
+    assert!(seen.insert(at_others));
 }
 
 #[test]
