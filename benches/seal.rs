@@ -18,6 +18,10 @@ use conditions::{folder, print_conditions};
 use events::Source;
 use tokio::runtime::Runtime;
 
+/// As the program has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const EVENTS: u32 = 8 * (1 << 18) + 1000;
 const ENTITIES: usize = 200_000;
 /// Of `/proc/self/stat`.

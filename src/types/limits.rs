@@ -22,6 +22,8 @@ pub const REPEAT_WINDOW_EVENTS: u64 = 1_000_000;
 pub const READ_BATCH_BYTES: usize = 1 << 20;
 /// Events in one batch of a read.
 pub const READ_BATCH_EVENTS: usize = 8_192;
+/// Segments that are being read from end to end and kept open between batches, all tenants together: each takes a few MiB.
+pub const SCANS_MAX: usize = 32;
 /// Bytes that a read skips over rather than issue another one.
 pub const READ_GAP_BYTES: u64 = 16 << 10;
 /// Bytes of batches that are written and synced as one group; a larger group only delays its first answer.

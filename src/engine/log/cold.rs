@@ -99,7 +99,7 @@ impl Log {
         Run::open(file, path.to_owned(), self.log_id, hasher, summary, cache)
     }
 
-    fn segment(&self, summary: &SegmentSummary) -> Result<Arc<Segment>, ReadError> {
+    pub(super) fn segment(&self, summary: &SegmentSummary) -> Result<Arc<Segment>, ReadError> {
         let key = (self.number, summary.first);
         self.shared
             .open_segments

@@ -8,7 +8,7 @@
 //! - [`seal`]: gives complete parts their lasting form; [`cold`]: reads it; [`kept`]: log files that stay all the same;
 //!   [`merge`]: index runs.
 //! - [`recent`]: the newest bytes, in memory.
-//! - [`read`]: events by position, filter and direction.
+//! - [`read`]: events by position, filter and direction; [`scan`]: all of a segment, one after the other.
 //! - [`head`], [`waiters`]: what is visible, and who waits for more.
 //!
 //! Not here: what makes a batch valid (`engine/ingest`), what subscriptions say (`engine/subscription`).
@@ -27,6 +27,7 @@ pub(crate) mod read;
 pub(crate) mod recent;
 mod repeat;
 pub(crate) mod rows;
+pub(crate) mod scan;
 mod seal;
 pub(crate) mod sequencer;
 pub(crate) mod set;
@@ -55,6 +56,7 @@ use self::{
     read::{Reader, Residue},
     recent::{Recent, RecentLog},
     rows::RowTable,
+    scan::{Scan, ScanRoom},
     seal::{SealSignals, Sealing},
     sequencer::{Sequencer, State},
     set::Set,
@@ -96,6 +98,7 @@ pub(crate) struct Shared {
     recent: Arc<Recent>,
     blocks: Arc<BlockCache>,
     open_segments: Arc<OpenSegments>,
+    scans: Arc<ScanRoom>,
     keep: Arc<KeepBudget>,
     /// Whoever seals a part holds it.
     seal_turn: Arc<Mutex<()>>,
@@ -113,6 +116,7 @@ impl Shared {
             recent: Arc::new(Recent::new(limits.recent_bytes_max)),
             blocks: Arc::new(BlockCache::new(limits.index_cache_bytes)),
             open_segments: Arc::new(OpenSegments::new(limits.segment_cache_bytes)),
+            scans: Arc::default(),
             keep: Arc::new(KeepBudget::new(limits.keep_bytes)),
             seal_turn: Arc::default(),
             merge_turn: Arc::default(),
@@ -441,6 +445,7 @@ impl Log {
             limit: u64::MAX,
             head: through,
             pending: Vec::new(),
+            scan: Scan::default(),
         })
     }
 

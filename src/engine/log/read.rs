@@ -3,7 +3,7 @@
 //! Which events is settled by the index alone; then their rows are read, those close together in one read, from memory
 //! where they are recent. Invariant: nothing past the head that the reader was made with is returned.
 
-use std::{ops::RangeInclusive, sync::Arc};
+use std::{mem, ops::RangeInclusive, sync::Arc};
 
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
@@ -13,6 +13,7 @@ use super::{
     Log,
     kept::EndedFile,
     rows::{FileRows, Located},
+    scan::Scan,
     set::Set,
 };
 use crate::{
@@ -47,6 +48,8 @@ pub struct Reader {
     pub(crate) head: Position,
     /// Rows that the index gave and that are still to be read, the next one last.
     pub(crate) pending: Vec<Position>,
+    /// What reads segments from end to end.
+    pub(crate) scan: Scan,
 }
 
 /// Events, and where they stand.
@@ -87,7 +90,11 @@ impl Reader {
             return self.next_blocking();
         }
         // A copy works, so that nothing is lost if the caller goes away.
-        let mut copy = self.clone();
+        let scan = mem::take(&mut self.scan);
+        let mut copy = Self {
+            scan,
+            ..self.clone()
+        };
         let (copy, read) = spawn_blocking(move || {
             let read = copy.next_blocking();
             (copy, read)
@@ -118,7 +125,13 @@ impl Reader {
             .unwrap_or(usize::MAX)
             .min(self.pending.len());
         let next: Vec<_> = self.pending.iter().rev().take(wanted).copied().collect();
-        let (mut events, read) = self.log.fetch(&next, READ_BATCH_BYTES as u64)?;
+        let (mut events, read) = match self.scan.next(&self.log, &next)? {
+            Some(events) => {
+                let read = events.len();
+                (events, read)
+            }
+            None => self.log.fetch(&next, READ_BATCH_BYTES as u64)?,
+        };
         self.pending.truncate(self.pending.len() - read);
         events.retain(|event| self.residue.lets_through(event));
         self.limit -= events.len() as u64;
