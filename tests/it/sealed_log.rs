@@ -68,8 +68,9 @@ impl SealedLog {
         let (disk, runtime, mut rng) = (SimDisk::new(1), runtime(), Rng::new(1));
         let mut options = sealing_options();
         options.limits.keep_bytes = keep_bytes;
-        // A run for each part.
+        // A run and a segment for each part.
         options.limits.run_fan_in = usize::MAX;
+        options.limits.compact_target_bytes = 1;
         // Every block is read again whenever it is needed.
         options.limits.index_cache_bytes = 0;
         options.limits.segment_cache_bytes = 0;

@@ -367,7 +367,7 @@ fn a_new_file_that_was_damaged_is_told() {
     let (_, written) = large();
     for options in [COPIED, LARGER] {
         let (_, made, _) = compacted(&written, options);
-        for byte in (0..made.bytes as usize).step_by(997) {
+        for byte in (0..made.bytes as usize).step_by(19_997) {
             let disk = MemoryDisk {
                 flips: Some(byte),
                 ..MemoryDisk::default()
