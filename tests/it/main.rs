@@ -5,6 +5,7 @@
     reason = "numbers in tests are small"
 )]
 
+mod admin;
 mod bad_input;
 mod bit_flips;
 mod cli;

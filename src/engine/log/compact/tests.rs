@@ -1,13 +1,22 @@
 //! Which segments are compacted, and how often events are written again on the way.
 
-use std::collections::HashSet;
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use proptest::{collection::vec, prelude::*};
 
 use super::{is_full, next_of_one_size, next_that_fit};
 use crate::{
+    engine::{Engine, EngineOptions, tenant::Tenant},
     storage::segment::SegmentSummary,
-    types::{id::Position, limits::Limits},
+    types::{
+        append::Batch,
+        event::NewEvent,
+        id::{Position, TenantId},
+        limits::Limits,
+    },
 };
 
 const TARGET: u64 = 1_000;
@@ -95,6 +104,63 @@ fn what_is_asked_for_takes_neighbours_of_any_size() {
     assert_eq!(that_fit(&[400, 1, 90]), [400, 1, 90]);
     assert_eq!(that_fit(&[400]), NONE);
     assert_eq!(that_fit(&[]), NONE);
+}
+
+async fn wait_until(tenant: &Tenant, is_so: impl Fn(&Tenant) -> bool) {
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while !is_so(tenant) {
+        assert!(Instant::now() < deadline, "it never is so");
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Whoever looked at the segments before they were compacted, and comes to open one after it was removed.
+#[tokio::test]
+async fn what_was_looked_up_before_is_found_after_files_are_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = EngineOptions {
+        limits: Limits {
+            seal_events: 10,
+            keep_bytes: 0,
+            recent_bytes_max: 0,
+            log_file_bytes: 6 << 10,
+            compact_fan_in: usize::MAX,
+            ..Limits::default()
+        },
+        ..EngineOptions::default()
+    };
+    let engine = Engine::open(dir.path(), options).unwrap();
+    let tenant = engine.tenant(&TenantId::default()).await.unwrap();
+    for number in 0..300 {
+        let event = NewEvent::new("a", "t", number.to_string());
+        tenant.append(Batch::new([event])).await.unwrap();
+    }
+    wait_until(&tenant, |tenant| tenant.stats().sealed == 290).await;
+    let log = &tenant.log;
+    let before = log.pieces();
+    assert_eq!(before.segments().len(), 29);
+    tenant.compact();
+    wait_until(&tenant, |tenant| !tenant.compaction_stats().running).await;
+    assert_eq!(log.pieces().segments().len(), 1);
+    for first in (1..=50).rev() {
+        let rows: Vec<_> = (first..first + 10).collect();
+        let read = log.fetch_sealed(&before, &rows, u64::MAX).unwrap();
+        for (event, position) in read.iter().zip(first..) {
+            assert_eq!(event.position(), position);
+            assert_eq!(event.payload(), (position - 1).to_string());
+        }
+        assert!(!read.is_empty());
+    }
+    // It is missing indeed.
+    let path = log.segment_path(&log.pieces().segments()[0]);
+    for summary in log.pieces().segments() {
+        log.forget_segment(summary);
+    }
+    std::fs::remove_file(&path).unwrap();
+    for pieces in [&before, &log.pieces()] {
+        let told = log.fetch_sealed(pieces, &[1], u64::MAX).unwrap_err();
+        assert!(told.to_string().contains(path.to_str().unwrap()), "{told}");
+    }
 }
 
 proptest! {
