@@ -1,6 +1,9 @@
 //! `annals compact`: fewer and larger segments, now.
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt::Write,
+    time::{Duration, Instant},
+};
 
 use clap::Args;
 use indicatif::{HumanBytes, HumanCount, HumanDuration, ProgressBar, ProgressStyle};
@@ -94,7 +97,8 @@ fn summary(before: &CompactionStats, stats: &CompactionStats, took: Duration) ->
         let written = HumanBytes(stats.written_bytes - before.written_bytes);
         let made = HumanCount(compactions);
         let took = HumanDuration(took);
-        line += &format!("; {old} became {made}, {written} written in {took}");
+        // Writing to a string does not fail.
+        write!(line, "; {old} became {made}, {written} written in {took}").ok();
     }
     if stats.running {
         line += "; compacting";

@@ -464,6 +464,7 @@ fn help_and_completions_are_there_without_a_server() {
         &["--version"],
         &["append", "--help"],
         &["bench", "--help"],
+        &["compact", "--help"],
         &["completions", "bash"],
         &["completions", "zsh"],
         &["completions", "fish"],

@@ -181,7 +181,7 @@ class Client:
         return _wire.compaction_stats_of((await self._call(self._admin.TriggerCompaction, request)).stats)
 
     async def compaction_stats(self) -> CompactionStats:
-        """This tenant's segments and their compaction."""
+        """Segments of this tenant, and their compaction."""
         request = admin_pb2.GetCompactionStatsRequest()
         return _wire.compaction_stats_of((await self._call(self._admin.GetCompactionStats, request)).stats)
 

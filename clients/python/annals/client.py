@@ -193,7 +193,7 @@ class Client:
         return _wire.compaction_stats_of(self._call(self._admin.TriggerCompaction, request).stats)
 
     def compaction_stats(self) -> CompactionStats:
-        """This tenant's segments and their compaction."""
+        """Segments of this tenant, and their compaction."""
         request = admin_pb2.GetCompactionStatsRequest()
         return _wire.compaction_stats_of(self._call(self._admin.GetCompactionStats, request).stats)
 

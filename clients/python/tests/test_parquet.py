@@ -266,7 +266,9 @@ def test_statistics_spare_readers_what_they_do_not_ask_for(history: History) -> 
     assert with_statistics == set(SCHEMA.names) - {"payload", "metadata", "tags"}
     for file in history.files:
         metadata = pq.read_metadata(file)
-        for column in (metadata.row_group(g).column(n) for g in range(history.groups) for n in range(group.num_columns)):
+        for column in (
+            metadata.row_group(g).column(n) for g in range(history.groups) for n in range(group.num_columns)
+        ):
             assert column.has_offset_index, column
             assert column.has_column_index == column.is_stats_set, column
 

@@ -245,8 +245,8 @@ impl Watched<'_> {
 struct Column<'a> {
     chunk: &'a ColumnChunkMetaData,
     rows: u64,
-    column_index: Option<&'a ColumnIndexMetaData>,
-    offset_index: Option<&'a OffsetIndexMetaData>,
+    bounds: Option<&'a ColumnIndexMetaData>,
+    places: Option<&'a OffsetIndexMetaData>,
 }
 
 /// The columns of each row group.
@@ -257,11 +257,11 @@ fn columns(metadata: &ParquetMetaData) -> impl Iterator<Item = Vec<Column<'_>>> 
         let columns = columns.map(|(at, chunk)| Column {
             chunk,
             rows: group.num_rows().cast_unsigned(),
-            column_index: metadata
+            bounds: metadata
                 .column_index()
                 .and_then(|index| index.get(number)?.get(at))
                 .filter(|index| !matches!(index, ColumnIndexMetaData::NONE)),
-            offset_index: metadata
+            places: metadata
                 .offset_index()
                 .and_then(|index| index.get(number)?.get(at)),
         });
@@ -273,8 +273,8 @@ impl Column<'_> {
     /// Whether the other one says the same, but for where things are in the file.
     fn is_like(&self, other: &Self) -> ParquetResult<bool> {
         Ok(self.rows == other.rows
-            && self.column_index == other.column_index
-            && self.offsets() == other.offsets()
+            && self.bounds == other.bounds
+            && self.relative_places() == other.relative_places()
             && self.chunk_without_places()? == other.chunk_without_places()?)
     }
 
@@ -297,8 +297,8 @@ impl Column<'_> {
             .build()
     }
 
-    fn offsets(&self) -> Option<OffsetIndexMetaData> {
-        let mut index = self.offset_index?.clone();
+    fn relative_places(&self) -> Option<OffsetIndexMetaData> {
+        let mut index = self.places?.clone();
         let start = self.start();
         let relative = |page: &PageLocation| PageLocation {
             offset: page.offset - start,
@@ -319,8 +319,8 @@ impl Column<'_> {
             rows_written: self.rows,
             metadata: self.chunk.clone(),
             bloom_filter: Sbbf::read_from_column_chunk(self.chunk, &source.chunks)?,
-            column_index: self.column_index.cloned(),
-            offset_index: self.offset_index.cloned(),
+            column_index: self.bounds.cloned(),
+            offset_index: self.places.cloned(),
         };
         group.append_column(source, closed)?;
         source.read_bloom_filter(self.chunk)
