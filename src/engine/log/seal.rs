@@ -29,9 +29,7 @@ use crate::{
     storage::{
         index::{RowPlace, RunSummary, writer::RunWriter},
         manifest::Manifest,
-        segment::{
-            SegmentSummary, content::Content, reader::Segment, writer::SegmentWriter,
-        },
+        segment::{SegmentSummary, content::Content, reader::Segment, writer::SegmentWriter},
     },
     telemetry,
     types::{

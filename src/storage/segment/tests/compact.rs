@@ -271,12 +271,19 @@ fn copies_can_be_compacted_again() {
     let (rows, written) = large();
     for options in [COPIED, LARGER] {
         let (file, summary, _) = compacted(&written[..2], options);
-        let first = Written { file, summary };
-        let rest = Written {
-            file: written[2].file.clone(),
-            summary: written[2].summary.clone(),
-        };
-        let (_, _, segment) = compacted(&[first, rest], options);
+        let mut both = sources(&written[2..]);
+        let path = "segments/0-1.parquet".into();
+        both.insert(
+            0,
+            Source {
+                file,
+                path,
+                summary,
+            },
+        );
+        let disk = MemoryDisk::default();
+        let summary = compact(&disk, &both, &target(options), &|_| true).unwrap();
+        let segment = Segment::open(disk.made(), PATH, log_id(), &summary).unwrap();
         assert_eq!(scan(&segment, 1).unwrap(), rows);
     }
 }
