@@ -173,6 +173,8 @@ const KEYS: &[Key] = &[
         limits.seal_bytes, size, |c| shown_size(c.limits.seal_bytes)),
     key!("limits.seal_backlog_max", "Parts of a log that may wait to become segments; beyond, appends wait.",
         limits.seal_backlog_max, count, |c| c.limits.seal_backlog_max.to_string()),
+    key!("limits.row_group_events", "Events of a row group of a segment, at most.",
+        limits.row_group_events, count, |c| c.limits.row_group_events.to_string()),
     key!("limits.run_fan_in", "Index runs of about one size that become one, at least 2.",
         limits.run_fan_in, count, |c| c.limits.run_fan_in.to_string()),
     key!("limits.keep_bytes", "Bytes of log files kept once their events are in segments, all tenants together; 0: none.",
@@ -185,11 +187,17 @@ const KEYS: &[Key] = &[
         limits.disk_reserve_bytes, size, |c| shown_size(c.limits.disk_reserve_bytes)),
     key!("limits.tenants_open_max", "Tenants open at once.",
         limits.tenants_open_max, count, |c| c.limits.tenants_open_max.to_string()),
+    key!("compact.target_bytes", "Bytes of a segment that smaller ones are compacted into, about.",
+        limits.compact_target_bytes, size, |c| shown_size(c.limits.compact_target_bytes)),
+    key!("compact.fan_in", "Segments of about one size that become one, at least 2.",
+        limits.compact_fan_in, count, |c| c.limits.compact_fan_in.to_string()),
+    key!("compact.bytes_per_second", "Bytes that compaction reads a second, all tenants together; 0: no bound.",
+        limits.compact_bytes_per_second, size_or_zero, |c| shown_size(c.limits.compact_bytes_per_second)),
 ];
 
 /// Variables of these sections are all settings, so that a misspelt one is told. Others that begin with `ANNALS_` may be
 /// anybody's: the client commands', or what Kubernetes sets for a service of the name.
-const OWN_SECTIONS: [&str; 2] = ["ANNALS_LIMITS_", "ANNALS_TENANTS_"];
+const OWN_SECTIONS: [&str; 3] = ["ANNALS_COMPACT_", "ANNALS_LIMITS_", "ANNALS_TENANTS_"];
 
 impl Config {
     /// Puts the layers together; `flags` are pairs of key and value.
@@ -309,6 +317,12 @@ impl Config {
             return contradiction(
                 "limits.run_fan_in",
                 "is below 2: merging one run makes none less",
+            );
+        }
+        if limits.compact_fan_in < 2 {
+            return contradiction(
+                "compact.fan_in",
+                "is below 2: compacting one segment makes none less",
             );
         }
         if limits.batch_bytes_max > self.message_bytes_max {

@@ -49,7 +49,7 @@ pub use client::{Client, ClientError, ClientOptions};
 pub use engine::{
     Engine, EngineOptions, OpenError, TenantError,
     event::Event,
-    log::{RecoveryReport, read::Reader},
+    log::{RecoveryReport, compact::CompactionStats, read::Reader},
     state::EntityState,
     subscription::{Delivery, Start, SubscribeRequest, Subscription},
     tenant::{

@@ -20,10 +20,10 @@ use crate::{
     config::Config,
     engine::{Engine, EngineOptions, OpenError},
     proto::{
-        FILE_DESCRIPTOR_SET, ingest_service_server::IngestServiceServer,
-        query_service_server::QueryServiceServer,
+        FILE_DESCRIPTOR_SET, admin_service_server::AdminServiceServer,
+        ingest_service_server::IngestServiceServer, query_service_server::QueryServiceServer,
     },
-    service::{Ingest, Query, call::Calls, gate::Gate},
+    service::{Admin, Ingest, Query, call::Calls, gate::Gate},
     telemetry::{self, MetricsPage},
     types::time::{Clock, SystemClock},
 };
@@ -154,6 +154,8 @@ async fn routes(
         drain: drain.clone(),
     })
     .max_decoding_message_size(config.message_bytes_max);
+    let admin = AdminServiceServer::new(Admin { gate: gate.clone() })
+        .max_decoding_message_size(config.message_bytes_max);
     let query = QueryServiceServer::new(Query {
         gate,
         drain: drain.clone(),
@@ -163,12 +165,14 @@ async fn routes(
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<IngestServiceServer<Ingest>>().await;
     health.set_serving::<QueryServiceServer<Query>>().await;
+    health.set_serving::<AdminServiceServer<Admin>>().await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
     let routes = Routes::new(ingest)
         .add_service(query)
+        .add_service(admin)
         .add_service(health_service)
         .add_service(reflection);
     Ok((health, routes.prepare()))
@@ -230,6 +234,7 @@ impl RunningServer {
             "",
             name::<IngestServiceServer<Ingest>>(),
             name::<QueryServiceServer<Query>>(),
+            name::<AdminServiceServer<Admin>>(),
         ] {
             self.health
                 .set_service_status(service, ServingStatus::NotServing)

@@ -60,7 +60,7 @@ fn lines() -> EnvFilter {
 }
 
 /// The calls that are counted by name, by their place in [`call`]'s counters.
-const METHODS: [&str; 11] = [
+const METHODS: [&str; 13] = [
     "Append",
     "AppendStream",
     "ReadEvents",
@@ -71,6 +71,8 @@ const METHODS: [&str; 11] = [
     "GetCursor",
     "GetStats",
     "Subscribe",
+    "TriggerCompaction",
+    "GetCompactionStats",
     // Health, reflection and what does not exist: a client must not be able to make up label values.
     "other",
 ];
@@ -107,6 +109,10 @@ struct Metrics {
     sealed_events: Counter,
     seal_seconds: Histogram,
     seal_failures: Counter,
+    compacted_segments: Counter,
+    compacted_bytes: Counter,
+    compact_seconds: Histogram,
+    compact_failures: Counter,
     calls: [[OnceLock<Counter>; CODES.len()]; METHODS.len()],
     handle: PrometheusHandle,
 }
@@ -158,6 +164,22 @@ pub(crate) fn sealed(events: u64, took: Duration) {
 pub(crate) fn seal_failed() {
     if let Some(metrics) = METRICS.get() {
         metrics.seal_failures.increment(1);
+    }
+}
+
+/// Segments became one, of so many bytes.
+pub(crate) fn compacted(segments: u64, bytes: u64, took: Duration) {
+    if let Some(metrics) = METRICS.get() {
+        metrics.compacted_segments.increment(segments);
+        metrics.compacted_bytes.increment(bytes);
+        metrics.compact_seconds.record(took);
+    }
+}
+
+/// Segments did not become one; it is tried again.
+pub(crate) fn compact_failed() {
+    if let Some(metrics) = METRICS.get() {
+        metrics.compact_failures.increment(1);
     }
 }
 
@@ -215,11 +237,13 @@ pub(crate) fn keep_metrics() -> Result<(), String> {
 fn install() -> Result<(), String> {
     let powers = |base: f64, count: i32| (0..count).map(|n| base.powi(n)).collect::<Vec<_>>();
     let seconds: Vec<f64> = powers(2.0, 18).iter().map(|n| n * 20e-6).collect();
+    let minutes: Vec<f64> = powers(2.0, 18).iter().map(|n| n * 1e-3).collect();
     let bytes: Vec<f64> = powers(4.0, 10).iter().map(|n| n * 256.0).collect();
     let full = |name: &str| Matcher::Full(name.to_owned());
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(full("annals_sync_seconds"), &seconds)
         .and_then(|b| b.set_buckets_for_metric(full("annals_seal_seconds"), &seconds))
+        .and_then(|b| b.set_buckets_for_metric(full("annals_compact_seconds"), &minutes))
         .and_then(|b| b.set_buckets_for_metric(full("annals_group_bytes"), &bytes))
         .and_then(|b| b.set_buckets_for_metric(full("annals_group_batches"), &powers(2.0, 14)))
         .and_then(PrometheusBuilder::install_recorder)
@@ -237,6 +261,10 @@ fn install() -> Result<(), String> {
         sealed_events: counter!("annals_sealed_events_total"),
         seal_seconds: histogram!("annals_seal_seconds"),
         seal_failures: counter!("annals_seal_failures_total"),
+        compacted_segments: counter!("annals_compacted_segments_total"),
+        compacted_bytes: counter!("annals_compacted_bytes_total"),
+        compact_seconds: histogram!("annals_compact_seconds"),
+        compact_failures: counter!("annals_compact_failures_total"),
         calls: array::from_fn(|_| array::from_fn(|_| OnceLock::new())),
         handle,
     };
@@ -256,6 +284,24 @@ fn describe() {
     describe_counter!(
         "annals_seal_failures_total",
         "Segments that could not be written at once"
+    );
+    describe_counter!(
+        "annals_compacted_segments_total",
+        "Segments that fewer ones were made of"
+    );
+    describe_counter!(
+        "annals_compacted_bytes_total",
+        Unit::Bytes,
+        "Bytes of the segments made of smaller ones"
+    );
+    describe_histogram!(
+        "annals_compact_seconds",
+        Unit::Seconds,
+        "Time to make a segment of smaller ones"
+    );
+    describe_counter!(
+        "annals_compact_failures_total",
+        "Segments that could not be made of smaller ones"
     );
     describe_counter!("annals_events_total", "Events made durable");
     describe_counter!(

@@ -25,3 +25,9 @@ pub(super) fn ratio(part: u64, whole: u64) -> f64 {
 pub(super) fn rounded(figure: f64) -> HumanCount {
     HumanCount(figure.round() as u64)
 }
+
+/// So many of a thing.
+pub(super) fn counted(count: u64, thing: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{} {thing}{plural}", HumanCount(count))
+}

@@ -5,6 +5,7 @@
 
 mod append;
 mod bench;
+mod compact;
 mod completions;
 mod connect;
 mod error;
@@ -50,6 +51,7 @@ enum Command {
     Follow(follow::FollowArgs),
     State(state::StateArgs),
     Stats(stats::StatsArgs),
+    Compact(compact::CompactArgs),
     Verify(verify::VerifyArgs),
     Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
@@ -66,6 +68,7 @@ pub fn main() -> ExitCode {
         Command::Follow(args) => client_command(None, follow::run(args)),
         Command::State(args) => client_command(None, state::run(args)),
         Command::Stats(args) => client_command(None, stats::run(args)),
+        Command::Compact(args) => client_command(None, compact::run(args)),
         Command::Verify(args) => verify::run(&args),
         Command::Bench(args) => client_command(Some(args.threads()), bench::run(args)),
         Command::Completions(args) => completions::run(&args),

@@ -6,7 +6,7 @@ use clap::Args;
 use indicatif::{HumanBytes, HumanCount, HumanDuration};
 use serde::Serialize;
 
-use super::{connect::ConnectArgs, error::CliError, output::print};
+use super::{connect::ConnectArgs, error::CliError, figures::counted, output::print};
 use crate::{
     client::{Stats, TenantStats},
     types::time::{Clock, SystemClock},
@@ -168,11 +168,6 @@ fn process_report(stats: &Stats, out: &mut String) -> std::fmt::Result {
     let up = uptime(stats).map_or_else(String::new, |time| format!(", up {}", HumanDuration(time)));
     let memory = HumanBytes(stats.resident_bytes);
     writeln!(out, "server {}{up}, {memory} resident", stats.version)
-}
-
-fn counted(count: u64, thing: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{} {thing}{plural}", HumanCount(count))
 }
 
 /// One character for each count, as high as its share of the highest.

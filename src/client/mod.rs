@@ -6,6 +6,7 @@
 //! Used by `cli` and by programs. It knows `types` and `proto`, nothing of the engine.
 
 mod append;
+mod compact;
 mod error;
 mod event_ids;
 mod events;
@@ -31,6 +32,7 @@ pub(crate) use self::event_ids::new_event_id;
 use self::retry::Retry;
 pub use self::{
     append::{AppendAnswers, AppendSender},
+    compact::CompactionStats,
     error::{ClientError, Refusal},
     events::Events,
     stats::{Stats, TenantStats},
@@ -38,8 +40,8 @@ pub use self::{
 };
 use crate::{
     proto::{
-        self, get_event_request::Key, ingest_service_client::IngestServiceClient,
-        query_service_client::QueryServiceClient,
+        self, admin_service_client::AdminServiceClient, get_event_request::Key,
+        ingest_service_client::IngestServiceClient, query_service_client::QueryServiceClient,
     },
     types::{
         append::Violations,
@@ -96,6 +98,7 @@ type Service = InterceptedService<Channel, Credentials>;
 pub struct Client {
     ingest: IngestServiceClient<Service>,
     query: QueryServiceClient<Service>,
+    admin: AdminServiceClient<Service>,
     channel: Channel,
     options: Arc<ClientOptions>,
 }
@@ -229,9 +232,10 @@ impl Client {
             ingest: IngestServiceClient::new(service.clone())
                 .max_encoding_message_size(MESSAGE_BYTES_MAX)
                 .max_decoding_message_size(MESSAGE_BYTES_MAX),
-            query: QueryServiceClient::new(service)
+            query: QueryServiceClient::new(service.clone())
                 .max_encoding_message_size(MESSAGE_BYTES_MAX)
                 .max_decoding_message_size(MESSAGE_BYTES_MAX),
+            admin: AdminServiceClient::new(service),
             channel,
             options: Arc::new(options),
         })

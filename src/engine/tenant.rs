@@ -14,6 +14,7 @@ use super::{
     ingest::{self, Violated},
     log::{
         Log, RecoveryReport,
+        compact::{self, CompactionStats},
         names::NameRows,
         prepared::Prepared,
         read::Reader,
@@ -347,6 +348,18 @@ impl Tenant {
     /// What is known of the tenant.
     pub fn stats(&self) -> TenantStats {
         self.log.stats(self.partitions)
+    }
+
+    /// Starts to compact segments until no two neighbours would fit into one, at full pace. Returns at once; see
+    /// [`Tenant::compaction_stats`].
+    pub fn compact(&self) -> CompactionStats {
+        compact::request(&self.log);
+        self.log.compaction_stats()
+    }
+
+    /// What is known of the segments and their compaction.
+    pub fn compaction_stats(&self) -> CompactionStats {
+        self.log.compaction_stats()
     }
 
     /// Events from a position on, then live.

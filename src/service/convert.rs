@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::{
     engine::{
         event::Event,
+        log::compact::CompactionStats,
         state::EntityState,
         subscription::{Start, SubscribeRequest},
         tenant::{NameSummary, TenantStats},
@@ -507,6 +508,24 @@ pub(super) fn tenant_stats(
         poisoned: stats.poisoned.unwrap_or_default(),
         sealed: stats.sealed,
         segments: stats.segments,
+    }
+}
+
+pub(super) fn compaction_stats(stats: CompactionStats) -> proto::CompactionStats {
+    proto::CompactionStats {
+        segments: stats.segments,
+        segment_bytes: stats.segment_bytes,
+        small_segments: stats.small_segments,
+        target_bytes: stats.target_bytes,
+        running: stats.running,
+        progress_bytes: stats.progress_bytes,
+        progress_bytes_total: stats.progress_bytes_total,
+        compactions: stats.compactions,
+        compacted_segments: stats.compacted_segments,
+        written_bytes: stats.written_bytes,
+        failures: stats.failures,
+        last_error: stats.last_error.unwrap_or_default(),
+        last_took: stats.last_took.and_then(|took| took.try_into().ok()),
     }
 }
 

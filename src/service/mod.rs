@@ -6,6 +6,7 @@
 //!
 //! Used by `server`. With `server` and `client` the only user of tonic.
 
+mod admin;
 pub(crate) mod call;
 mod convert;
 pub(crate) mod gate;
@@ -14,5 +15,6 @@ mod query;
 mod status;
 mod token;
 
+pub(crate) use admin::Admin;
 pub(crate) use ingest::Ingest;
 pub(crate) use query::Query;

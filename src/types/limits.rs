@@ -38,6 +38,8 @@ pub const CLOCK_BEHIND_MAX: Duration = Duration::from_mins(5);
 pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 /// Largest log file: memory keeps offsets in it in 32 bits.
 pub const LOG_FILE_BYTES_MAX: u64 = u32::MAX as u64;
+/// Segments that become one at once: what describes each is in memory.
+pub const COMPACT_SEGMENTS_MAX: usize = 64;
 /// Most events of a segment: its index run numbers them in 32 bits.
 pub const SEGMENT_EVENTS_MAX: u64 = u32::MAX as u64;
 
@@ -63,8 +65,17 @@ pub struct Limits {
     pub seal_bytes: u64,
     /// Parts of the log that may wait to be sealed; beyond, appends wait.
     pub seal_backlog_max: usize,
+    /// Most events of a row group of a segment.
+    pub row_group_events: usize,
     /// Index runs of about one size that become one.
     pub run_fan_in: usize,
+    /// Bytes of a segment that neighbours are compacted into, about: none becomes larger that way, and one of half of
+    /// that stays as it is.
+    pub compact_target_bytes: u64,
+    /// Segments of about one size that become one.
+    pub compact_fan_in: usize,
+    /// Bytes that are read a second to compact segments, the new ones included; 0: no bound.
+    pub compact_bytes_per_second: u64,
     /// A batch that repeats one of the last so many events is told as such.
     pub repeat_window_events: u64,
     /// Bytes of log files, all tenants together, that are kept once their events are sealed.
@@ -91,7 +102,11 @@ impl Default for Limits {
             seal_events: 1 << 18,
             seal_bytes: 64 << 20,
             seal_backlog_max: 8,
+            row_group_events: 128 << 10,
             run_fan_in: 8,
+            compact_target_bytes: 1 << 30,
+            compact_fan_in: 8,
+            compact_bytes_per_second: 128 << 20,
             repeat_window_events: REPEAT_WINDOW_EVENTS,
             keep_bytes: 8 << 30,
             index_cache_bytes: 64 << 20,

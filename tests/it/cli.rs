@@ -127,7 +127,7 @@ fn the_permit_log_is_appended_read_and_summed_up() {
 #[test]
 fn stats_tell_how_far_events_are_sealed() {
     let dir = tempfile::tempdir().unwrap();
-    let settings = ["limits.seal_events=1000"];
+    let settings = ["limits.seal_events=1000", "compact.fan_in=64"];
     let served = Served::start_with(&dir.path().join("data"), "127.0.0.1:0", &settings);
     let sealed = || {
         let stats = served.run(&["stats", "--json"]).json();
@@ -464,6 +464,7 @@ fn help_and_completions_are_there_without_a_server() {
         &["--version"],
         &["append", "--help"],
         &["bench", "--help"],
+        &["compact", "--help"],
         &["completions", "bash"],
         &["completions", "zsh"],
         &["completions", "fish"],

@@ -69,10 +69,16 @@ const SEALS: Aim = Aim {
         "limits.event_bytes_max=16384",
         "limits.seal_events=150",
         "limits.keep_bytes=131072",
+        "limits.run_fan_in=2",
+        "limits.row_group_events=100",
+        "compact.fan_in=2",
+        "compact.target_bytes=1048576",
     ],
     moments: &[
         Moment::SegmentWritten,
+        Moment::SegmentsCompacted,
         Moment::RunWritten,
+        Moment::RunsMerged,
         Moment::ManifestWritten,
         Moment::LogFileRemoved,
     ],
@@ -94,6 +100,10 @@ enum Moment {
     SegmentWritten,
     /// An index run is being written.
     RunWritten,
+    /// A segment is being made of others.
+    SegmentsCompacted,
+    /// An index run is being made of others.
+    RunsMerged,
     /// A sealed log file was removed.
     LogFileRemoved,
 }
@@ -124,6 +134,8 @@ impl Moment {
             Self::ManifestWritten => until(true, &manifest),
             Self::SegmentWritten => look(&|| has_new_file(&segments_dir(data))),
             Self::RunWritten => look(&|| has_new_file(&index_dir(data))),
+            Self::SegmentsCompacted => look(&|| has_overlap(&segments_dir(data))),
+            Self::RunsMerged => look(&|| has_overlap(&index_dir(data))),
             Self::LogFileRemoved => {
                 let oldest = names(&log_dir(data)).into_iter().min();
                 look(&|| names(&log_dir(data)).into_iter().min() != oldest);
@@ -262,12 +274,34 @@ fn has_new_file(dir: &Path) -> bool {
     names(dir).iter().any(|name| name.ends_with(".new"))
 }
 
-/// Something is being written, or the manifest does not name it yet, or log files are being removed for it.
+/// Something is made of several others: their first event is in two files.
+fn has_overlap(dir: &Path) -> bool {
+    let mut firsts: Vec<_> = names(dir)
+        .iter()
+        .map(|name| name[..20].to_owned())
+        .collect();
+    firsts.sort_unstable();
+    firsts.windows(2).any(|pair| pair[0] == pair[1])
+}
+
+/// Something is being written, or the manifest does not name it yet, or what it was made of is being removed, or log
+/// files are.
 fn is_sealing(data: &Path) -> bool {
     let manifest = tenant_dir(data).join("manifest.new");
-    let (segments, runs) = (names(&segments_dir(data)), names(&index_dir(data)));
-    let is_new = |name: &String| name.ends_with(".new");
-    manifest.exists() || segments.iter().chain(&runs).any(is_new) || segments.len() != runs.len()
+    let (segments, index) = (segments_dir(data), index_dir(data));
+    // The name of a file ends with its last position.
+    let last = |dir: &Path| {
+        names(dir)
+            .into_iter()
+            .map(|name| name[21..41].to_owned())
+            .max()
+    };
+    manifest.exists()
+        || has_new_file(&segments)
+        || has_new_file(&index)
+        || has_overlap(&segments)
+        || has_overlap(&index)
+        || last(&segments) != last(&index)
 }
 
 /// The newest log file has its name, and no frame yet. Answers were given since the start, which wrote frames into the

@@ -5,10 +5,12 @@
     reason = "numbers in tests are small"
 )]
 
+mod admin;
 mod bad_input;
 mod bit_flips;
 mod cli;
 mod clock;
+mod compaction;
 mod concurrency;
 mod crash;
 mod extremes;
@@ -22,6 +24,7 @@ mod missing_files;
 mod model;
 mod old_repeats;
 mod program;
+mod refusing_disk;
 mod regressions;
 mod rng;
 mod seal_faults;

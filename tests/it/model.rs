@@ -103,11 +103,13 @@ fn every_answer_is_the_models_though_events_are_sealed() {
 
 #[test]
 fn every_answer_is_the_models_though_sealed_log_files_are_gone() {
-    for hasher in [KeyHasher::default(), KeyHasher::with_bits(8)] {
+    for (hasher, row_group_events) in [(KeyHasher::default(), 4), (KeyHasher::with_bits(8), 1_000)]
+    {
         check(
             150,
             &Setup {
                 hasher,
+                row_group_events,
                 recent_bytes_max: 0,
                 seal_events: 5,
                 keep_bytes: 0,

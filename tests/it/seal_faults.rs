@@ -2,43 +2,21 @@
 //! disk does its work again.
 
 use std::{
-    io,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use annals::{
     AppendError, Appended, Batch, Engine, EngineOptions, Kind, NewEvent, Tenant,
-    storage::disk::{Disk, DiskFile},
     types::time::SystemClock,
 };
-use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 
 use crate::{
+    refusing_disk::{Refused, RefusingDisk},
     sealed_log::wait_until_sealed,
-    sim_disk::SimDisk,
     workload::{FOLDER, default_tenant, read_all, runtime, sealing_options},
 };
-
-/// What is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Refused {
-    CreateDir,
-    Create,
-    Write,
-    Sync,
-    Rename,
-    SyncDir,
-    /// Reading back what was written.
-    Open,
-    /// It is done all the same.
-    Remove,
-}
 
 const ALL: [Refused; 7] = [
     Refused::CreateDir,
@@ -52,118 +30,6 @@ const ALL: [Refused; 7] = [
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Parts of two events.
 const BACKLOG_MAX: usize = 3;
-
-/// A disk that refuses something below folders of a name, until it is mended.
-#[derive(Clone)]
-struct RefusingDisk {
-    disk: SimDisk,
-    sick: Arc<Mutex<Option<(Refused, &'static str)>>>,
-    refusals: Arc<AtomicU64>,
-}
-
-impl RefusingDisk {
-    fn new(refused: Refused, below: &'static str) -> Self {
-        Self {
-            disk: SimDisk::new(1),
-            sick: Arc::new(Mutex::new(Some((refused, below)))),
-            refusals: Arc::default(),
-        }
-    }
-
-    fn mend(&self) {
-        *self.sick.lock() = None;
-    }
-
-    fn check(&self, what: Refused, path: &Path) -> io::Result<()> {
-        let sick = *self.sick.lock();
-        let is_refused = |(refused, below): (Refused, &str)| {
-            refused == what && path.components().any(|part| part.as_os_str() == below)
-        };
-        if sick.is_some_and(is_refused) {
-            self.refusals.fetch_add(1, Ordering::Relaxed);
-            return Err(io::Error::other("the disk refuses"));
-        }
-        Ok(())
-    }
-
-    fn file(&self, path: &Path, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
-        Arc::new(RefusingFile {
-            disk: self.clone(),
-            path: path.into(),
-            file,
-        })
-    }
-}
-
-impl Disk for RefusingDisk {
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.check(Refused::CreateDir, path)?;
-        self.disk.create_dir(path)
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        self.disk.list(dir)
-    }
-
-    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        self.check(Refused::Create, path)?;
-        Ok(self.file(path, self.disk.create(path)?))
-    }
-
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        self.check(Refused::Open, path)?;
-        Ok(self.file(path, self.disk.open(path)?))
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.check(Refused::Rename, from)?;
-        self.disk.rename(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.disk.remove(path)?;
-        self.check(Refused::Remove, path)
-    }
-
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.check(Refused::SyncDir, dir)?;
-        self.disk.sync_dir(dir)
-    }
-
-    fn available_bytes(&self, dir: &Path) -> io::Result<u64> {
-        self.disk.available_bytes(dir)
-    }
-
-    fn lock(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        self.disk.lock(path)
-    }
-}
-
-struct RefusingFile {
-    disk: RefusingDisk,
-    path: Box<Path>,
-    file: Arc<dyn DiskFile>,
-}
-
-impl DiskFile for RefusingFile {
-    fn bytes(&self) -> io::Result<u64> {
-        self.file.bytes()
-    }
-
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.file.read_at(buf, offset)
-    }
-
-    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
-        self.disk.check(Refused::Write, &self.path)?;
-        self.file.write_at(buf, offset)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.disk.check(Refused::Sync, &self.path)?;
-        self.file.sync_data()
-    }
-}
 
 fn options() -> EngineOptions {
     let mut options = sealing_options();
@@ -221,7 +87,7 @@ fn sealing_that_fails_refuses_appends_in_the_end_and_goes_on_by_itself() {
                 let engine = open(&disk);
                 let tenant = default_tenant(&runtime, &engine);
                 append_until_refused(&runtime, &tenant, &context);
-                assert!(disk.refusals.load(Ordering::Relaxed) > 0, "{context}");
+                assert!(disk.refusals() > 0, "{context}");
                 disk.mend();
                 wait_until_sealed(&tenant, tenant.head() - 2);
                 for _ in 0..20 {
@@ -264,7 +130,7 @@ fn closing_does_not_wait_for_a_seal_that_fails() {
         let tenant = default_tenant(&runtime, &engine);
         wait_until_sealed(&tenant, tenant.head().saturating_sub(2));
         drop((tenant, engine));
-        *disk.sick.lock() = Some((Refused::Sync, "segments"));
+        disk.refuse(Refused::Sync, "segments");
     }
 }
 
@@ -295,7 +161,7 @@ fn sealed_log_files_go_on_being_removed_after_a_failure() {
     let tenant = default_tenant(&runtime, &engine);
     let is_log = |path: &std::path::PathBuf| path.extension() == Some("log".as_ref());
     let log_files = || disk.disk.files().into_iter().filter(is_log).count();
-    while disk.refusals.load(Ordering::Relaxed) < 2 {
+    while disk.refusals() < 2 {
         append(&runtime, &tenant).unwrap();
     }
     disk.mend();

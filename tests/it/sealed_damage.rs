@@ -55,6 +55,21 @@ fn a_flipped_bit_of_a_segment_is_told() {
     }
 }
 
+/// One file instead of six, whose row groups were copied or written anew.
+#[test]
+fn a_flipped_bit_of_a_compacted_segment_is_told() {
+    for row_group_events in [8, 1_000] {
+        let log = SealedLog::compacted(row_group_events);
+        for seed in seeds(1) {
+            let files = log.needed("parquet");
+            assert_eq!(files.len(), 1);
+            let (told, flips) = flip_some(&log, &files[0], 97, seed);
+            assert_eq!(told, flips, "everything is read");
+        }
+        assert!(lose(&log, &log.needed("parquet")[0]) > 0);
+    }
+}
+
 #[test]
 fn a_flipped_bit_of_an_index_run_is_told_or_changes_no_answer() {
     let log = SealedLog::new(0);

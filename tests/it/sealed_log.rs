@@ -65,9 +65,22 @@ pub(crate) enum Answer {
 impl SealedLog {
     /// `keep_bytes`: of log files of which everything is sealed.
     pub(crate) fn new(keep_bytes: u64) -> Self {
-        let (disk, runtime, mut rng) = (SimDisk::new(1), runtime(), Rng::new(1));
         let mut options = sealing_options();
         options.limits.keep_bytes = keep_bytes;
+        options.limits.compact_target_bytes = 1;
+        Self::with(options)
+    }
+
+    /// Without such log files. All its parts are one segment.
+    pub(crate) fn compacted(row_group_events: usize) -> Self {
+        let mut options = sealing_options();
+        options.limits.row_group_events = row_group_events;
+        options.limits.compact_target_bytes = 1 << 20;
+        Self::with(options)
+    }
+
+    fn with(mut options: EngineOptions) -> Self {
+        let (disk, runtime, mut rng) = (SimDisk::new(1), runtime(), Rng::new(1));
         // A run for each part.
         options.limits.run_fan_in = usize::MAX;
         // Every block is read again whenever it is needed.
@@ -85,6 +98,7 @@ impl SealedLog {
             }
         }
         wait_until_sealed(&tenant, SEALED);
+        crate::compaction::compact(&tenant);
         let events = crate::workload::read_all(&tenant).unwrap();
         let questions = questions(&events, &batches);
         engine.close();

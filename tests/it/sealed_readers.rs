@@ -18,6 +18,7 @@ use annals::{
 use tokio::{runtime::Runtime, time::timeout};
 
 use crate::{
+    compaction::compact,
     rng::{Rng, seeds},
     sim_disk::SimDisk,
     workload::{default_tenant, new_id, open_with, read_all, runtime, sealing_options},
@@ -37,6 +38,7 @@ fn options() -> EngineOptions {
     options.limits.index_cache_bytes = 8 << 10;
     options.limits.segment_cache_bytes = 8 << 10;
     options.limits.seal_backlog_max = 4;
+    options.limits.compact_target_bytes = 256 << 10;
     options
 }
 
@@ -250,7 +252,7 @@ fn check(seen: &Seen, events: &[Event]) {
 }
 
 #[test]
-fn readers_see_the_same_log_while_it_is_sealed_and_its_files_are_removed() {
+fn readers_see_the_same_log_while_it_is_sealed_and_compacted_and_its_files_are_removed() {
     for seed in seeds(1) {
         let disk = SimDisk::new(seed);
         let engine = open_with(&disk, Arc::new(SystemClock), options()).unwrap();
@@ -290,10 +292,41 @@ fn readers_see_the_same_log_while_it_is_sealed_and_its_files_are_removed() {
             seen.iter().map(|seen| seen.states.len()).sum::<usize>(),
         );
         assert!(stats.sealed > stats.head / 2);
+        let compaction = tenant.compaction_stats();
+        println!("{compaction:?}");
+        assert!(compaction.compactions > 5 && compaction.failures == 0);
         for seen in &seen {
             check(seen, &events);
         }
     }
+}
+
+fn append(runtime: &Runtime, tenant: &Tenant, rng: &mut Rng, count: usize, filler: usize) {
+    let filler = "y".repeat(filler);
+    let events = (0..count).map(|_| {
+        let mut event = event(rng);
+        if !filler.is_empty() {
+            event.payload = format!(r#"{{"k0":"{filler}"}}"#).into();
+        }
+        event
+    });
+    let batch = Batch::new(events.collect::<Vec<_>>());
+    runtime.block_on(tenant.append(batch)).unwrap();
+}
+
+/// Some did no step yet, others are in the middle.
+fn begin_many(runtime: &Runtime, tenant: &Tenant, rng: &mut Rng) -> Vec<Begun> {
+    let mut begun = Vec::new();
+    for steps in [0, 1, 2] {
+        for _ in 0..20 {
+            let mut one = begin(tenant, rng);
+            for _ in 0..steps {
+                step(runtime, &mut one);
+            }
+            begun.push(one);
+        }
+    }
+    begun
 }
 
 /// Each waits with its first step, or in the middle, until what it reads is sealed and its log files are gone.
@@ -305,32 +338,14 @@ fn reads_begun_before_everything_is_sealed_go_on_after_it() {
     options.limits.seal_events = 100;
     let engine = open_with(&disk, Arc::new(SystemClock), options).unwrap();
     let tenant = default_tenant(&runtime, &engine);
-    let append = |rng: &mut Rng, count: usize, filler: usize| {
-        let filler = "y".repeat(filler);
-        let events = (0..count).map(|_| {
-            let mut event = event(rng);
-            if !filler.is_empty() {
-                event.payload = format!(r#"{{"k0":"{filler}"}}"#).into();
-            }
-            event
-        });
-        let batch = Batch::new(events.collect::<Vec<_>>());
-        runtime.block_on(tenant.append(batch)).unwrap();
+    let append = |rng: &mut Rng, count, filler| {
+        append(&runtime, &tenant, rng, count, filler);
     };
     // Large ones, so that a read takes several steps.
     for _ in 0..90 {
         append(&mut rng, 1, 40_000);
     }
-    let mut begun = Vec::new();
-    for steps in [0, 1, 2] {
-        for _ in 0..20 {
-            let mut one = begin(&tenant, &mut rng);
-            for _ in 0..steps {
-                step(&runtime, &mut one);
-            }
-            begun.push(one);
-        }
-    }
+    let mut begun = begin_many(&runtime, &tenant, &mut rng);
     append(&mut rng, 60, 0);
     crate::sealed_log::wait_until_sealed(&tenant, 90);
     // The name of a log file begins with its first position.
@@ -352,4 +367,32 @@ fn reads_begun_before_everything_is_sealed_go_on_after_it() {
         ..Seen::default()
     };
     check(&seen, &read_all(&tenant).unwrap());
+}
+
+#[test]
+fn reads_begun_before_segments_are_compacted_go_on_after_it() {
+    let (disk, runtime) = (SimDisk::new(6), runtime());
+    let mut rng = Rng::new(6);
+    let mut options = options();
+    options.limits.compact_fan_in = usize::MAX;
+    options.limits.compact_target_bytes = 1 << 30;
+    for segment_cache_bytes in [0, 1 << 20] {
+        options.limits.segment_cache_bytes = segment_cache_bytes;
+        let engine = open_with(&disk, Arc::new(SystemClock), options.clone()).unwrap();
+        let tenant = default_tenant(&runtime, &engine);
+        for _ in 0..90 {
+            append(&runtime, &tenant, &mut rng, 1, 40_000);
+        }
+        crate::sealed_log::wait_until_sealed(&tenant, tenant.head() - 7);
+        assert!(tenant.stats().segments > 9);
+        let mut begun = begin_many(&runtime, &tenant, &mut rng);
+        assert_eq!(compact(&tenant).segments, 1);
+        go_to_end(&runtime, &tenant, &mut begun);
+        let seen = Seen {
+            begun,
+            ..Seen::default()
+        };
+        check(&seen, &read_all(&tenant).unwrap());
+        engine.close();
+    }
 }

@@ -43,6 +43,10 @@ pub(crate) fn sealing_options() -> EngineOptions {
     options.limits.seal_backlog_max = usize::MAX;
     options.limits.keep_bytes = 0;
     options.limits.run_fan_in = 2;
+    // Large enough that row groups are copied; two segments become one, up to about eight.
+    options.limits.row_group_events = 8;
+    options.limits.compact_fan_in = 2;
+    options.limits.compact_target_bytes = 64 << 10;
     options
 }
 
@@ -104,7 +108,7 @@ enum Moved {
 /// See the module.
 #[derive(Clone)]
 pub(crate) struct Client {
-    options: EngineOptions,
+    pub(crate) options: EngineOptions,
     rng: Rng,
     sent: Vec<Sent>,
     /// In the order of the log: which cursor, where to.

@@ -14,7 +14,7 @@ from typing import Any, TypedDict, TypeVar
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from annals._proto.v1 import common_pb2, ingest_pb2, query_pb2
+from annals._proto.v1 import admin_pb2, common_pb2, ingest_pb2, query_pb2
 from annals.conditions import (
     AsOf,
     AtPosition,
@@ -28,6 +28,7 @@ from annals.conditions import (
 )
 from annals.events import (
     AppendResult,
+    CompactionStats,
     Cursor,
     EntityState,
     EntitySummary,
@@ -323,6 +324,25 @@ def _tenant_of(tenant: query_pb2.TenantStats) -> TenantStats:
         subscribers=tenant.subscribers,
         recorded_at=time_of(tenant.recorded_at) if tenant.HasField("recorded_at") else None,
         poisoned=tenant.poisoned,
+    )
+
+
+def compaction_stats_of(stats: admin_pb2.CompactionStats) -> CompactionStats:
+    """A tenant's segments."""
+    return CompactionStats(
+        segments=stats.segments,
+        segment_bytes=stats.segment_bytes,
+        small_segments=stats.small_segments,
+        target_bytes=stats.target_bytes,
+        running=stats.running,
+        progress_bytes=stats.progress_bytes,
+        progress_bytes_total=stats.progress_bytes_total,
+        compactions=stats.compactions,
+        compacted_segments=stats.compacted_segments,
+        written_bytes=stats.written_bytes,
+        failures=stats.failures,
+        last_error=stats.last_error,
+        last_took=stats.last_took.ToTimedelta() if stats.HasField("last_took") else None,
     )
 
 

@@ -14,12 +14,13 @@ import grpc
 
 from annals import _endpoint, _wire
 from annals._following import Following, ended
-from annals._proto.v1 import ingest_pb2_grpc, query_pb2, query_pb2_grpc
+from annals._proto.v1 import admin_pb2, admin_pb2_grpc, ingest_pb2_grpc, query_pb2, query_pb2_grpc
 from annals.conditions import AsOf, CursorRecord, Guard
 from annals.errors import AnnalsError, from_rpc_error
 from annals.events import (
     AppendResult,
     Checkpoint,
+    CompactionStats,
     Cursor,
     EntityState,
     EntitySummary,
@@ -90,6 +91,7 @@ class Client:
         self._retry = retry
         self._ingest = ingest_pb2_grpc.IngestServiceStub(channel)
         self._query = query_pb2_grpc.QueryServiceStub(channel)
+        self._admin = admin_pb2_grpc.AdminServiceStub(channel)
         self._streams: weakref.WeakSet[Read | Subscription[Event | Checkpoint]] = weakref.WeakSet()
         self._streams_lock = threading.Lock()
 
@@ -181,6 +183,19 @@ class Client:
         """Counts of this tenant, or of all, and of the process."""
         request = query_pb2.GetStatsRequest(all_tenants=all_tenants)
         return _wire.stats_of(self._call(self._query.GetStats, request))
+
+    def compact(self) -> CompactionStats:
+        """Start to compact segments until no two neighbours would fit into one, and return at once.
+
+        Reads and appends go on; `compaction_stats` tells how far it is.
+        """
+        request = admin_pb2.TriggerCompactionRequest()
+        return _wire.compaction_stats_of(self._call(self._admin.TriggerCompaction, request).stats)
+
+    def compaction_stats(self) -> CompactionStats:
+        """Segments of this tenant, and their compaction."""
+        request = admin_pb2.GetCompactionStatsRequest()
+        return _wire.compaction_stats_of(self._call(self._admin.GetCompactionStats, request).stats)
 
     @overload
     def subscribe(

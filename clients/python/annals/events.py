@@ -9,7 +9,7 @@ import json
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +19,7 @@ __all__ = [
     "AppendResult",
     "CaughtUp",
     "Checkpoint",
+    "CompactionStats",
     "Cursor",
     "EntityState",
     "EntitySummary",
@@ -240,3 +241,33 @@ class Stats:
 
     tenants: tuple[TenantStats, ...]
     process: ProcessStats
+
+
+@dataclass(frozen=True)
+class CompactionStats:
+    """A tenant's segments and their compaction. Counts are since the server opened the tenant."""
+
+    segments: int
+    """Parquet files on disk."""
+    segment_bytes: int
+    small_segments: int
+    """Those of less than half of `target_bytes`: they may still be compacted."""
+    target_bytes: int
+    """Of a segment that smaller ones are compacted into, about."""
+    running: bool
+    """Compaction is at work, or waits for that of another tenant."""
+    progress_bytes: int
+    """What the present compaction read, of `progress_bytes_total` about; both 0 between two."""
+    progress_bytes_total: int
+    compactions: int
+    """Compactions done; each makes one segment of several."""
+    compacted_segments: int
+    """Segments that they made fewer ones of."""
+    written_bytes: int
+    """Of the segments that they made."""
+    failures: int
+    """Compactions that failed. They changed nothing, and are tried again."""
+    last_error: str
+    """Why the last one of these did; empty if there was none."""
+    last_took: timedelta | None
+    """How long the last compaction that was done took."""

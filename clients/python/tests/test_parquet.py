@@ -47,21 +47,26 @@ SCHEMA = pa.schema(
 
 
 class History:
-    """What a server sealed: the rows that its client reads, and the files they stand in."""
+    """What a server sealed: the rows that its client reads, and the files they stand in, each of so many row groups."""
 
-    def __init__(self, folder: Path, rows: list[dict[str, Any]]) -> None:
+    def __init__(self, folder: Path, rows: list[dict[str, Any]], groups: int) -> None:
         # Where `make run` has its data.
         self.folder = folder
         self.segments = folder / "data" / "tenants" / "default" / "segments"
         self.files = sorted(self.segments.glob("*.parquet"))
         self.glob = str(self.segments / "*.parquet")
         self.rows = rows
+        self.groups = groups
+        self.file_rows = len(rows) // len(self.files)
 
 
-@pytest.fixture(scope="module")
-def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
+@pytest.fixture(scope="module", params=["sealed", "copied", "written anew"])
+def history(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[History]:
+    """As it was sealed; compacted by copying row groups, as that does with large ones; by making one of small ones."""
     folder = tmp_path_factory.mktemp("history")
-    server = Server(folder / "data", f"limits.seal_events={SEAL_EVENTS}")
+    group_events = SEAL_EVENTS if request.param == "copied" else 1 << 17
+    settings = (f"limits.seal_events={SEAL_EVENTS}", f"limits.row_group_events={group_events}", "compact.fan_in=64")
+    server = Server(folder / "data", *settings)
     server.start()
     events = [*permits(), *made_events()]
     sealed = (len(events) - 1) // SEAL_EVENTS * SEAL_EVENTS
@@ -71,10 +76,12 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
             client.append(events[first : first + BATCH_EVENTS])
         tenant = sealed_through(client, sealed)
         assert (tenant.head, tenant.segments) == (len(events), sealed // SEAL_EVENTS)
+        if request.param != "sealed":
+            compact(client)
         rows = [row_of(event) for event in client.read(through=sealed)]
     assert len(rows) == sealed
-    found = History(folder, rows)
-    assert len(found.files) == tenant.segments
+    found = History(folder, rows, sealed // SEAL_EVENTS if request.param == "copied" else 1)
+    assert len(found.files) == (tenant.segments if request.param == "sealed" else 1)
     # The files are read beside a server that goes on.
     yield found
     server.kill()
@@ -88,6 +95,16 @@ def sealed_through(client: annals.Client, position: int) -> annals.TenantStats:
         if tenant.sealed >= position:
             return tenant
         assert time.monotonic() < deadline, tenant
+
+
+def compact(client: annals.Client) -> None:
+    """Compacts everything into one segment."""
+    deadline = time.monotonic() + SEAL_SECONDS_MAX
+    stats = client.compact()
+    while stats.running:
+        assert time.monotonic() < deadline, stats
+        stats = client.compaction_stats()
+    assert (stats.segments, stats.failures) == (1, 0), stats
 
 
 def permits() -> Iterator[annals.NewEvent]:
@@ -176,7 +193,7 @@ def test_every_segment_has_the_documented_schema(history: History) -> None:
 
 def test_a_segment_is_named_by_its_positions_and_says_them(history: History) -> None:
     for number, file in enumerate(history.files):
-        first, last = number * SEAL_EVENTS + 1, (number + 1) * SEAL_EVENTS
+        first, last = number * history.file_rows + 1, (number + 1) * history.file_rows
         assert file.name == f"{first:020}-{last:020}.parquet"
         metadata = pq.read_metadata(file)
         said = metadata.metadata
@@ -185,7 +202,7 @@ def test_a_segment_is_named_by_its_positions_and_says_them(history: History) -> 
             str(first).encode(),
             str(last).encode(),
         )
-        assert metadata.num_rows == SEAL_EVENTS
+        assert (metadata.num_rows, metadata.num_row_groups) == (history.file_rows, history.groups)
 
 
 def test_pyarrow_reads_what_the_client_reads(history: History) -> None:
@@ -238,7 +255,7 @@ def test_statistics_spare_readers_what_they_do_not_ask_for(history: History) -> 
     def groups(condition: ds.Expression) -> int:
         return sum(len(fragment.subset(condition).row_groups) for fragment in dataset.get_fragments())
 
-    assert groups(ds.field("position") >= 0) == len(history.files)
+    assert groups(ds.field("position") >= 0) == len(history.files) * history.groups
     assert groups(ds.field("position") == SEAL_EVENTS) == 1
     assert groups(ds.field("position") > history.rows[-1]["position"]) == 0
     assert groups(ds.field("recorded_at") > history.rows[-1]["recorded_at"]) == 0
@@ -247,6 +264,13 @@ def test_statistics_spare_readers_what_they_do_not_ask_for(history: History) -> 
     group = pq.read_metadata(history.files[0]).row_group(0)
     with_statistics = {group.column(n).path_in_schema for n in range(group.num_columns) if group.column(n).is_stats_set}
     assert with_statistics == set(SCHEMA.names) - {"payload", "metadata", "tags"}
+    for file in history.files:
+        metadata = pq.read_metadata(file)
+        for column in (
+            metadata.row_group(g).column(n) for g in range(history.groups) for n in range(group.num_columns)
+        ):
+            assert column.has_offset_index, column
+            assert column.has_column_index == column.is_stats_set, column
 
 
 def test_filters_give_what_filtering_the_rows_gives(history: History, duck: duckdb.DuckDBPyConnection) -> None:
@@ -273,7 +297,8 @@ def test_filters_give_what_filtering_the_rows_gives(history: History, duck: duck
 def test_bloom_filters_are_understood(history: History, duck: duckdb.DuckDBPyConnection) -> None:
     for file in history.files:
         entities = {row["entity_id"] for row in rows_of(pq.read_table(file, columns=["entity_id"]))}
-        probe = "SELECT bool_or(bloom_filter_excludes) FROM parquet_bloom_probe(?, 'entity_id', ?)"
+        # Of all row groups: one that a filter does not exclude may have it.
+        probe = "SELECT bool_and(bloom_filter_excludes) FROM parquet_bloom_probe(?, 'entity_id', ?)"
         for entity_id in sorted(entities)[:20]:
             assert duck.execute(probe, [str(file), entity_id]).fetchone() == (False,)
         excluded = sum(duck.execute(probe, [str(file), f"nobody-{n}"]).fetchone() == (True,) for n in range(20))

@@ -2,7 +2,8 @@
 //! file as long as that is kept, else from the segment.
 
 use std::{
-    path::Path,
+    io,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
 };
 
@@ -25,17 +26,26 @@ use crate::{
 
 /// What describes the segments that were read last, of all logs, bounded in bytes.
 pub(crate) struct OpenSegments {
-    /// By the number of the log and the segment's first position.
-    segments: Cache<(u64, Position), Arc<Segment>, ByMemory>,
+    segments: Cache<SegmentKey, Arc<Segment>, ByMemory>,
 }
+
+/// The number of the log, and the segment's first and last position: a compacted one has a first one in common.
+type SegmentKey = (u64, Position, Position);
 
 #[derive(Clone)]
 struct ByMemory;
 
-impl Weighter<(u64, Position), Arc<Segment>> for ByMemory {
-    fn weight(&self, _: &(u64, Position), segment: &Arc<Segment>) -> u64 {
+impl Weighter<SegmentKey, Arc<Segment>> for ByMemory {
+    fn weight(&self, _: &SegmentKey, segment: &Arc<Segment>) -> u64 {
         segment.memory_bytes() as u64
     }
+}
+
+/// Why a segment was not opened.
+enum NotOpened {
+    /// There is no such file.
+    Missing(ReadError),
+    Failed(ReadError),
 }
 
 impl OpenSegments {
@@ -99,21 +109,55 @@ impl Log {
         Run::open(file, path.to_owned(), self.log_id, hasher, summary, cache)
     }
 
+    /// Opens a segment. One that was compacted since the caller looked is in a larger one, which has the same events at
+    /// the same positions.
     pub(super) fn segment(&self, summary: &SegmentSummary) -> Result<Arc<Segment>, ReadError> {
-        let key = (self.number, summary.first);
-        self.shared
-            .open_segments
-            .segments
-            .get_or_insert_with(&key, || {
-                let name = segment_name(summary.first, summary.last);
-                let path = self.place.segments_dir().join(name);
-                let file = self.place.disk.open(&path).map_err(|e| ReadError::Io {
+        let mut summary = summary.clone();
+        loop {
+            let failed = match self.open_segment(&summary) {
+                Err(NotOpened::Missing(failed)) => failed,
+                Err(NotOpened::Failed(failed)) => return Err(failed),
+                Ok(segment) => return Ok(segment),
+            };
+            let pieces = self.pieces();
+            let (_, now) = pieces.sealed_at(summary.first);
+            if *now == summary {
+                return Err(failed);
+            }
+            summary = now.clone();
+        }
+    }
+
+    fn open_segment(&self, summary: &SegmentSummary) -> Result<Arc<Segment>, NotOpened> {
+        let key = (self.number, summary.first, summary.last);
+        let segments = &self.shared.open_segments.segments;
+        segments.get_or_insert_with(&key, || {
+            let path = self.segment_path(summary);
+            let file = self.place.disk.open(&path).map_err(|e| {
+                let failed = ReadError::Io {
                     path: path.clone(),
                     range: 0..summary.bytes,
                     reason: e.to_string(),
-                })?;
-                Segment::open(file, path, self.log_id, summary).map(Arc::new)
-            })
+                };
+                match e.kind() {
+                    io::ErrorKind::NotFound => NotOpened::Missing(failed),
+                    _ => NotOpened::Failed(failed),
+                }
+            })?;
+            let segment = Segment::open(file, path, self.log_id, summary);
+            segment.map(Arc::new).map_err(NotOpened::Failed)
+        })
+    }
+
+    pub(super) fn segment_path(&self, summary: &SegmentSummary) -> PathBuf {
+        let name = segment_name(summary.first, summary.last);
+        self.place.segments_dir().join(name)
+    }
+
+    /// Lets go of the file of a segment that was removed. Readers that have it go on.
+    pub(super) fn forget_segment(&self, summary: &SegmentSummary) {
+        let key = (self.number, summary.first, summary.last);
+        self.shared.open_segments.segments.remove(&key);
     }
 
     /// Reads the first of `rows`, which are sealed and go up or down, until they make up `bytes_max` bytes or what holds

@@ -35,9 +35,9 @@ pub(crate) struct Index {
 /// The pieces of an index at one moment, in order. There is always a newest part.
 #[derive(Clone, Default)]
 pub(crate) struct Pieces {
-    runs: Vec<Arc<Run>>,
+    pub(super) runs: Vec<Arc<Run>>,
     /// They cover the same positions as the runs.
-    segments: Vec<SegmentSummary>,
+    pub(super) segments: Vec<SegmentSummary>,
     /// Names of the sealed events.
     entities: u64,
     types: u64,
@@ -112,12 +112,11 @@ impl Index {
         with_part(pieces)
     }
 
-    /// Puts one run in the place of so many that follow each other from a position on.
-    pub(crate) fn merge(&self, first: Position, runs: usize, merged: Run) {
+    /// Puts other pieces in the place of those that hold the same.
+    pub(super) fn change(&self, change: impl FnOnce(&mut Pieces)) {
         let mut now = self.pieces.write();
         let mut pieces = Pieces::clone(&now);
-        let at = pieces.runs.partition_point(|run| run.first() < first);
-        pieces.runs.splice(at..at + runs, [Arc::new(merged)]);
+        change(&mut pieces);
         *now = Arc::new(pieces);
     }
 

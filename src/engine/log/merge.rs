@@ -127,7 +127,10 @@ fn merge_once(log: &Log, runs: &[Arc<Run>]) -> Result<(), MergeError> {
         log.merging.state.lock().stop = true;
         return Err(e.into());
     }
-    log.index.merge(first, runs.len(), merged);
+    log.index.change(|pieces| {
+        let at = pieces.runs.partition_point(|run| run.first() < first);
+        pieces.runs.splice(at..at + runs.len(), [Arc::new(merged)]);
+    });
     debug!(tenant = %log.tenant, first, last, runs = runs.len(), took = ?started.elapsed(), "merged index runs");
     let old: Vec<_> = runs.iter().map(|run| run_path(&dir, run)).collect();
     for path in old {

@@ -6,7 +6,7 @@
 //! - [`index`]: the lookup, in pieces; [`part`] and [`names`]: a piece in memory; [`set`]: what can be asked of them.
 //! - [`ids`]: ids of the newest events; [`rows`]: where events stand.
 //! - [`seal`]: gives complete parts their lasting form; [`cold`]: reads it; [`kept`]: log files that stay all the same;
-//!   [`merge`]: index runs.
+//!   [`merge`]: index runs; [`compact`]: segments.
 //! - [`recent`]: the newest bytes, in memory.
 //! - [`read`]: events by position, filter and direction; [`scan`]: all of a segment, one after the other.
 //! - [`head`], [`waiters`]: what is visible, and who waits for more.
@@ -15,6 +15,7 @@
 
 pub(super) mod cold;
 pub(crate) mod committer;
+pub(crate) mod compact;
 pub(crate) mod head;
 pub(crate) mod ids;
 pub(crate) mod index;
@@ -48,6 +49,7 @@ use tracing::{info, warn};
 
 use self::{
     cold::OpenSegments,
+    compact::Compacting,
     head::Head,
     ids::RecentIds,
     index::{Index, Pieces, SealedCounts},
@@ -104,6 +106,8 @@ pub(crate) struct Shared {
     seal_turn: Arc<Mutex<()>>,
     /// Whoever merges index runs holds it.
     merge_turn: Arc<Mutex<()>>,
+    /// Whoever compacts segments holds it.
+    compact_turn: Arc<Mutex<()>>,
     logs: Arc<AtomicU64>,
 }
 
@@ -120,6 +124,7 @@ impl Shared {
             keep: Arc::new(KeepBudget::new(limits.keep_bytes)),
             seal_turn: Arc::default(),
             merge_turn: Arc::default(),
+            compact_turn: Arc::default(),
             logs: Arc::default(),
         }
     }
@@ -172,6 +177,7 @@ pub(crate) struct Log {
     sealing: Mutex<Sealing>,
     seal_signals: SealSignals,
     merging: Merging,
+    compacting: Compacting,
     place: LogPlace,
     space: Space,
 }
@@ -224,6 +230,7 @@ impl Log {
         let log = Arc::new(log);
         seal::wake(&log);
         merge::wake(&log);
+        compact::wake(&log);
         Ok(log)
     }
 
@@ -273,6 +280,7 @@ impl Log {
             sealing: Mutex::default(),
             seal_signals: SealSignals::default(),
             merging: Merging::default(),
+            compacting: Compacting::default(),
             place,
             space: Space::default(),
         }
@@ -497,6 +505,7 @@ impl Log {
         committer::close(self);
         seal::stop(self);
         merge::stop(self);
+        compact::stop(self);
     }
 
     /// Refuses an append for which there is no room, or no time.

@@ -19,7 +19,7 @@ use tracing::{debug, warn};
 use super::{
     Log,
     cold::{run_name, segment_name},
-    merge,
+    compact, merge,
     part::Part,
     rows::Located,
     sequencer::State,
@@ -29,10 +29,7 @@ use crate::{
     storage::{
         index::{RowPlace, RunSummary, writer::RunWriter},
         manifest::Manifest,
-        segment::{
-            SegmentSummary, content::Content, reader::Segment, schema::SegmentOptions,
-            writer::SegmentWriter,
-        },
+        segment::{SegmentSummary, content::Content, reader::Segment, writer::SegmentWriter},
     },
     telemetry,
     types::{
@@ -156,6 +153,7 @@ fn run(log: &Arc<Log>) {
                 log.sealing.lock().failing = false;
                 log.seal_signals.done.notify_waiters();
                 merge::wake(log);
+                compact::wake(log);
             }
             Err(SealError::Stopped) => {}
             Err(e) => {
@@ -336,7 +334,7 @@ fn write(
     let disk = &*log.place.disk;
     let hasher = log.index.hasher;
     let (segment_failed, run_failed) = (segment_file.failed(), run_file.failed());
-    let options = SegmentOptions::default();
+    let options = log.segment_options();
     let mut segment = SegmentWriter::create(disk, &segment_file.new, log.log_id, options)
         .map_err(&segment_failed)?;
     let mut run = RunWriter::create(disk, &run_file.new, log.log_id, hasher, part.first)

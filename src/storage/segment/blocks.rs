@@ -107,11 +107,15 @@ impl Chunks {
     /// Why decoding failed: what was wrong with the bytes, if anything was, or else what the decoder says of checked
     /// bytes from `offset` on.
     pub(super) fn failure(&self, offset: u64, decoder: &dyn fmt::Display) -> ReadError {
-        let failure = self.0.failure.lock().take();
-        failure.unwrap_or_else(|| {
+        self.take_failure().unwrap_or_else(|| {
             let what = format!("it cannot be decoded: {decoder}");
             self.0.blocks.file.damaged(offset, what)
         })
+    }
+
+    /// What was wrong with the bytes, if anything was.
+    pub(super) fn take_failure(&self) -> Option<ReadError> {
+        self.0.failure.lock().take()
     }
 
     /// What is left of the block that holds the byte at `offset`.

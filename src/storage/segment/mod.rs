@@ -6,6 +6,7 @@
 //! ```
 //! - [`schema`]: columns, encodings, and what the footer says beside them.
 //! - [`writer`]: rows to a file; [`sink`]: where its bytes go, summed up on the way.
+//! - [`compact`]: several files to one.
 //! - [`reader`]: opens a file; [`batches`]: reads columns out of it; [`rows`]: makes rows of them; [`blocks`]: checks
 //!   every byte that is touched.
 //! - [`content`]: what columns hold, summed up, to compare what was written with what is read.
@@ -19,6 +20,7 @@
 
 pub(crate) mod batches;
 mod blocks;
+pub(crate) mod compact;
 pub(crate) mod content;
 pub(crate) mod reader;
 pub(crate) mod rows;

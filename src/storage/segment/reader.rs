@@ -93,6 +93,23 @@ impl Segment {
         })
     }
 
+    /// Reads all that its footer and page index say.
+    pub(super) fn describe(&self, summary: &SegmentSummary) -> Result<ParquetMetaData, ReadError> {
+        let file = &self.blocks.file;
+        let tail = read_tail(file, summary)?;
+        let options = ParquetMetaDataOptions::new().with_encoding_stats_as_mask(false);
+        let mut reader = ParquetMetaDataReader::new()
+            // Columns without statistics have no column index.
+            .with_column_index_policy(PageIndexPolicy::Optional)
+            .with_offset_index_policy(PageIndexPolicy::Required)
+            .with_metadata_options(Some(options));
+        let parsed = reader.try_parse_sized(&tail, summary.bytes);
+        parsed.and_then(|()| reader.finish()).map_err(|e| {
+            let what = format!("its footer cannot be decoded: {e}");
+            file.damaged(summary.tail_at, what)
+        })
+    }
+
     /// The positions that it holds.
     pub(crate) fn positions(&self) -> Range<Position> {
         self.first..self.last + 1

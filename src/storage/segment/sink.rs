@@ -7,8 +7,8 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::BLOCK_BYTES;
-use crate::storage::disk::DiskFile;
+use super::{BLOCK_BYTES, SegmentSummary};
+use crate::{storage::disk::DiskFile, types::id::Position};
 
 /// Whole blocks, so that each is summed up at once, and few writes.
 const BUFFER_BYTES: usize = 16 * BLOCK_BYTES;
@@ -31,10 +31,24 @@ struct Tail {
 
 /// The sums of a whole file.
 pub(super) struct Sums {
-    pub(super) bytes: u64,
-    pub(super) sha256: [u8; 32],
-    pub(super) tail_at: u64,
-    pub(super) tail_crc: u32,
+    bytes: u64,
+    sha256: [u8; 32],
+    tail_at: u64,
+    tail_crc: u32,
+}
+
+impl Sums {
+    /// What is known of a file with the rows from `first` to `last`.
+    pub(super) fn of_rows(self, first: Position, last: Position) -> SegmentSummary {
+        SegmentSummary {
+            first,
+            last,
+            bytes: self.bytes,
+            sha256: self.sha256,
+            tail_at: self.tail_at,
+            tail_crc: self.tail_crc,
+        }
+    }
 }
 
 impl Sink {

@@ -126,14 +126,7 @@ impl SegmentWriter {
         }
         self.writer.finish().map_err(io_error)?;
         let sums = self.writer.inner_mut().finish()?;
-        Ok(SegmentSummary {
-            first,
-            last,
-            bytes: sums.bytes,
-            sha256: sums.sha256,
-            tail_at: sums.tail_at,
-            tail_crc: sums.tail_crc,
-        })
+        Ok(sums.of_rows(first, last))
     }
 
     fn write_batch(&mut self) -> io::Result<()> {
@@ -147,7 +140,7 @@ impl SegmentWriter {
 }
 
 /// The error of the disk, if that is what it was: callers look at its kind.
-fn io_error(error: ParquetError) -> io::Error {
+pub(super) fn io_error(error: ParquetError) -> io::Error {
     match error {
         ParquetError::External(cause) => match cause.downcast::<io::Error>() {
             Ok(error) => *error,

@@ -34,6 +34,8 @@ pub(super) enum Operation {
     /// Starts a subscription that goes on.
     Follow(FilterPlan, PositionPlan),
     Reopen(Reopen),
+    /// Waits until no two segments that fit into one are neighbours.
+    Compact,
     /// Moves the clock, in µs.
     Clock(i64),
 }
@@ -236,6 +238,7 @@ fn operation() -> Union<proptest::strategy::BoxedStrategy<Operation>> {
                 .prop_map(Operation::Reopen)
                 .boxed(),
         ),
+        (4, Just(Operation::Compact).boxed()),
         (
             4,
             prop_oneof![

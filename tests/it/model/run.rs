@@ -24,7 +24,7 @@ use annals::{
 };
 
 use super::{
-    super::unsynced_disk::UnsyncedDisk,
+    super::{compaction::compact, unsynced_disk::UnsyncedDisk},
     names::START_MICROS,
     pick::{self, Pick},
     plain::{Plain, PlainEvent, Verdict},
@@ -43,6 +43,8 @@ pub(super) struct Setup {
     pub(super) disk: Arc<dyn Disk>,
     /// Events that are sealed at once.
     pub(super) seal_events: u64,
+    /// Of a row group: segments of less than a quarter of it are compacted by writing them anew.
+    pub(super) row_group_events: usize,
     /// Bytes of sealed log files that are kept.
     pub(super) keep_bytes: u64,
 }
@@ -54,6 +56,7 @@ impl Default for Setup {
             recent_bytes_max: 1 << 20,
             disk: Arc::new(UnsyncedDisk::default()),
             seal_events: u64::MAX,
+            row_group_events: 4,
             keep_bytes: u64::MAX,
         }
     }
@@ -99,7 +102,10 @@ pub(super) async fn run(sequence: &Sequence, setup: &Setup) {
         disk_reserve_bytes: 0,
         seal_events: setup.seal_events,
         seal_backlog_max: 2,
+        row_group_events: setup.row_group_events,
         run_fan_in: 3,
+        compact_fan_in: 3,
+        compact_target_bytes: 40 << 10,
         keep_bytes: setup.keep_bytes,
         ..Limits::default()
     };
@@ -227,6 +233,9 @@ impl Run {
                 }
             }
             Operation::Reopen(how) => self.reopen(*how).await,
+            Operation::Compact => {
+                assert_eq!(compact(&self.tenant).last_error, None);
+            }
             Operation::Clock(micros) => {
                 self.clock.0.fetch_add(*micros, Ordering::Relaxed);
             }
