@@ -109,3 +109,13 @@ ifneq ($(wildcard benches/*.rs),)
 else
 	@echo "skipped the benchmarks: there is no benches/"
 endif
+
+# How long a soak takes: MINUTES=5, HOURS=24, at most 168 hours. Other settings: SOAK_… in the environment, which
+# `cargo bench --bench soak` lists.
+MINUTES ?=
+HOURS ?=
+.PHONY: soak
+soak: ## Load, reads and restarts of an optimised server for MINUTES=5 or HOURS=1, all checked; SOAK_REPORT=file.md
+	@[ -n "$(MINUTES)$(HOURS)" ] || { echo "say for how long: make soak MINUTES=5, or HOURS=1"; exit 2; }
+	SOAK_MINUTES=$(MINUTES) SOAK_HOURS=$(HOURS) SOAK_REPORT=$(abspath $(or $(SOAK_REPORT),soak-report.md)) \
+	  cargo bench $(LOCKED) --bench soak

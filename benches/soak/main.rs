@@ -50,7 +50,8 @@ const HELP: &str = "\
 The soak runs the real program under load, restarts it again and again, and compares all it says with what was sent:
 make soak MINUTES=5, or HOURS=1, up to 168. Settings, in the environment:
   SOAK_RATE               events a second [20,000; less if it runs longer than 4 hours: about 300 million in all]
-  SOAK_RESTART_SECONDS    between restarts, SIGTERM and kill -9 in turns [a sixth of the time, 20 to 900]
+  SOAK_RESTART_SECONDS    between restarts, SIGTERM and kill -9 in turns [a twelfth of the time, 20 to 900]; the second
+                          half of a run of 25 minutes or more is undisturbed, for its memory, and ends with kill -9
   SOAK_DATA               a folder for the data, not there yet [a temporary one, which is kept if a check fails]
   SOAK_REPORT             where the report goes, as Markdown, and JSON beside it [soak-report.md]
   SOAK_SEED               of what is appended [1]
@@ -383,20 +384,19 @@ async fn drive(
         if let Some(status) = served.ended() {
             return Err(Fault(format!("the server ended by itself: {status}")));
         }
-        if now >= until {
+        let is_over = now >= until;
+        let is_disturbed = run.settings.is_short() || now < run.begun + run.settings.time / 2;
+        if is_over || (is_disturbed && now >= restart_at) {
+            let is_kill = is_over || report.restarts.len().is_multiple_of(2);
+            let ending = if is_kill { Ending::Kill } else { Ending::Term };
+            let restart = restart(run, program, served, tenants, ending).await?;
+            bar.suspend(|| say(format_args!("restarted: {restart:?}")));
+            report.restarts.push(restart);
+            restart_at = Instant::now() + run.settings.restart_every;
+        }
+        if is_over {
             bar.finish_and_clear();
             return Ok(());
-        }
-        if now >= restart_at && now + run.settings.restart_every / 2 < until {
-            let ending = if report.restarts.len().is_multiple_of(2) {
-                Ending::Kill
-            } else {
-                Ending::Term
-            };
-            report
-                .restarts
-                .push(restart(run, program, served, tenants, ending).await?);
-            restart_at = Instant::now() + run.settings.restart_every;
         }
         let sample = look(run, program, served, tenants).await?;
         if sample.free_bytes < DISK_LEAST_BYTES {

@@ -72,7 +72,7 @@ impl Settings {
             return Err(Fault("a soak takes at most 7 days".to_owned()));
         }
         let rate = (EVENTS_DEFAULT_MAX / time.as_secs().max(1)).min(20_000);
-        let every = (time / 6).clamp(Duration::from_secs(20), Duration::from_mins(15));
+        let every = (time / 12).clamp(Duration::from_secs(20), Duration::from_mins(15));
         Ok(Some(Self {
             time,
             rate: given("SOAK_RATE")?.unwrap_or(rate).max(1),
@@ -85,6 +85,11 @@ impl Settings {
             resident_mb_max: given("SOAK_RESIDENT_MB_MAX")?.unwrap_or(700.0),
             slope_mb_per_hour_max: given("SOAK_SLOPE_MB_PER_HOUR_MAX")?.unwrap_or(60.0),
         }))
+    }
+
+    /// Too short to say anything about growth: restarts go on to the end.
+    pub(crate) fn is_short(&self) -> bool {
+        self.time < Duration::from_mins(25)
     }
 
     /// Events of the whole run.

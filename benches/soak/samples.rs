@@ -1,16 +1,12 @@
 //! What the server looks like every few seconds, and whether that is as it should be.
 
-use std::{
-    fs,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{fs, path::Path, time::Instant};
 
 use annals::client::{Stats, TenantStats};
 use serde::Serialize;
 
-/// Memory that a server takes after its start, and the caches it fills, are not what grows.
-const SETTLING: Duration = Duration::from_mins(1);
+/// Part of the second half of a run, in which a server fills its caches: not what grows.
+const SETTLING: f64 = 0.25;
 
 /// Files of one kind.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
@@ -113,13 +109,14 @@ pub(crate) fn with_rates(samples: &mut [Sample]) {
     }
 }
 
-/// By how many MB an hour memory grows, by least squares over the second half of a run, without what servers take just
-/// after their start; `None` if too little is left.
+/// By how many MB an hour memory grows, by least squares over the second half of a run, without the beginning of that;
+/// `None` if too little is left.
 pub(crate) fn slope_mb_per_hour(samples: &[Sample]) -> Option<f64> {
     let half = samples.last()?.seconds / 2.0;
+    let from = half * (1.0 + SETTLING);
     let points: Vec<_> = samples
         .iter()
-        .filter(|sample| sample.seconds >= half && sample.uptime_seconds >= SETTLING.as_secs_f64())
+        .filter(|sample| sample.seconds >= from)
         .map(|sample| (sample.seconds / 3600.0, sample.resident_bytes as f64 / 1e6))
         .collect();
     let count = points.len() as f64;

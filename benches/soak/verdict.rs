@@ -15,8 +15,6 @@ use crate::{
     samples::slope_mb_per_hour,
 };
 
-/// Runs shorter than this say nothing about growth.
-const SLOPE_SECONDS_MIN: f64 = 1_500.0;
 /// Sealing works on one part while the limit's default of others wait, and one more is being filled.
 const PARTS_NOT_SEALED_MAX: u64 = 8 + 2;
 const SEAL_EVENTS: u64 = 1 << 18;
@@ -148,7 +146,7 @@ pub(crate) fn of_samples(report: &Report) -> Vec<Check> {
         resident <= settings.resident_mb_max,
     ));
     match slope_mb_per_hour(samples) {
-        Some(slope) if report.seconds >= SLOPE_SECONDS_MIN => {
+        Some(slope) if !settings.is_short() => {
             let most = settings.slope_mb_per_hour_max;
             let found = format!("{slope:+.1} MB an hour in the second half, allowed {most:.0}");
             checks.push(Check::new(
