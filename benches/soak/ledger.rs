@@ -29,6 +29,12 @@ const SAMPLE: usize = 20_000;
 #[error("{0}")]
 pub(crate) struct Fault(pub(crate) String);
 
+impl From<String> for Fault {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
 /// Returns with a [`Fault`] unless a condition holds.
 macro_rules! ensure {
     ($holds:expr, $($what:tt)+) => {

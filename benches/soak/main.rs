@@ -3,17 +3,18 @@
 //!
 //! - [`story`]: what is appended, as a function of a seed; [`ledger`]: answers, and checks of what is read.
 //! - [`writers`], [`readers`], [`subscribers`]: the load. Each fault that they find ends the run.
-//! - [`server`]: the program; [`samples`]: its memory and files; [`report`]: what came of it.
+//! - [`program`]: the program as it is used; [`samples`]: its memory and files; [`report`]: what came of it.
 //! - [`run`]: settings, and what all of these share.
 //!
 //! `make soak HOURS=1` runs it; without a time it says what it is and ends, so that it may be among the benchmarks.
 
 mod ledger;
+#[path = "../program/mod.rs"]
+mod program;
 mod readers;
 mod report;
 mod run;
 mod samples;
-mod server;
 mod story;
 mod subscribers;
 mod verdict;
@@ -36,11 +37,11 @@ use tokio::task::JoinSet;
 
 use self::{
     ledger::{Audit, Fault, Ledger},
+    program::{Ending, Program, Served, free_bytes},
     readers::Reads,
     report::{Check, Report, Restart, thousands},
     run::{Run, Settings},
-    samples::{Sample, free_bytes, with_rates},
-    server::{Ending, Program, Served},
+    samples::{Sample, with_rates},
     story::{Story, mixed},
     subscribers::{SharedAudit, Wants, Watched, audit, filtered},
     writers::Writer,
@@ -147,7 +148,7 @@ fn soak(settings: Settings) -> Result<bool, Fault> {
             free / 1_000_000
         )));
     }
-    let program = Program::new(&data, &settings)?;
+    let program = Program::new(&data, settings.of_server())?;
     say(format_args!(
         "soak: {:.1} minutes, {} events/s, a restart every {} s, data in {}",
         settings.time.as_secs_f64() / 60.0,
@@ -248,7 +249,11 @@ async fn whole(settings: Settings, program: &Program) -> Result<Report, Fault> {
         Some(status) => report
             .checks
             .push(Check::new("the server goes on", status, false)),
-        None => match served.end(Ending::Term).and_then(|_| program.verify()) {
+        None => match served
+            .end(Ending::Term)
+            .and_then(|_| program.verify())
+            .map_err(Fault)
+        {
             Ok(said) => report.checks.push(Check::new("annals verify", said, true)),
             Err(fault) => report.checks.push(Check::failed("annals verify", &fault)),
         },
@@ -505,7 +510,7 @@ async fn settle(
         while let Some(ended) = load.join_next().await {
             ended.map_err(|e| Fault(format!("a task of the soak failed: {e}")))??;
         }
-        Ok(())
+        Ok::<_, Fault>(())
     };
     let late = |_| Fault(format!("the load did not end within {PATIENCE:?}"));
     tokio::time::timeout(PATIENCE, finished)

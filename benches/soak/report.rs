@@ -7,9 +7,9 @@ use serde_json::json;
 
 use crate::{
     ledger::Fault,
+    program::Ending,
     run::{Calls, Settings},
     samples::{Sample, Spread},
-    server::Ending,
 };
 
 /// A server that was ended, and the one after it.

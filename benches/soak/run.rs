@@ -92,6 +92,18 @@ impl Settings {
         self.time < Duration::from_mins(25)
     }
 
+    /// What the server is told.
+    pub(crate) fn of_server(&self) -> Vec<String> {
+        let mut settings = vec![
+            "tenants.auto_create=true".to_owned(),
+            format!("limits.keep_bytes={}", self.keep_bytes),
+        ];
+        if self.seal_events > 0 {
+            settings.push(format!("limits.seal_events={}", self.seal_events));
+        }
+        settings
+    }
+
     /// Events of the whole run.
     pub(crate) fn events(&self) -> u64 {
         self.rate * self.time.as_secs()

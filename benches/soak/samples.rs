@@ -1,19 +1,14 @@
 //! What the server looks like every few seconds, and whether that is as it should be.
 
-use std::{fs, path::Path, time::Instant};
+use std::{path::Path, time::Instant};
 
 use annals::client::{Stats, TenantStats};
 use serde::Serialize;
 
+use crate::program::{Files, count, free_bytes, resident_bytes};
+
 /// Part of the second half of a run, in which a server fills its caches: not what grows.
 const SETTLING: f64 = 0.25;
-
-/// Files of one kind.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
-pub(crate) struct Files {
-    pub(crate) files: u64,
-    pub(crate) bytes: u64,
-}
 
 /// One look.
 #[derive(Debug, Clone, Serialize)]
@@ -59,42 +54,6 @@ impl Sample {
             free_bytes: free_bytes(data),
         }
     }
-}
-
-/// Files of all tenants in the folder of a name; with an empty one, those beside the folders.
-fn count(data: &Path, name: &str) -> Files {
-    let mut sum = Files::default();
-    for tenant in fs::read_dir(data.join("tenants"))
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
-        for entry in fs::read_dir(tenant.path().join(name))
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
-            // A file may go between its listing and this.
-            if let Ok(metadata) = entry.metadata().as_ref()
-                && metadata.is_file()
-            {
-                sum.files += 1;
-                sum.bytes += metadata.len();
-            }
-        }
-    }
-    sum
-}
-
-fn resident_bytes(pid: u32) -> Option<u64> {
-    let line = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-    let pages: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as u64)
-}
-
-/// Of the disk that a folder is on.
-pub(crate) fn free_bytes(dir: &Path) -> u64 {
-    rustix::fs::statvfs(dir).map_or(u64::MAX, |disk| disk.f_bavail * disk.f_frsize)
 }
 
 /// Rates between each sample and the one before.

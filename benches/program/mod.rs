@@ -1,4 +1,4 @@
-//! The real program in a process of its own, on one port for the whole run.
+//! The real program in a process of its own, on one port for the whole run, and what it takes of memory and disk.
 
 use std::{
     fs,
@@ -10,11 +10,10 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
-
-use crate::{ledger::Fault, run::Settings};
+use serde::Serialize;
 
 /// How a server ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) enum Ending {
     /// SIGTERM, and what is open is drained.
     Term,
@@ -40,21 +39,15 @@ pub(crate) struct Served {
 }
 
 impl Program {
-    pub(crate) fn new(data: &Path, settings: &Settings) -> Result<Self, Fault> {
+    /// With settings, like `drain_seconds=5`.
+    pub(crate) fn new(data: &Path, settings: Vec<String>) -> Result<Self, String> {
         // Free now, and nobody else's when the program takes it: a port asked for like this is not given out again soon.
         let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-        let address = free.map_err(|e| Fault(format!("finding a free port: {e}")))?;
-        let mut set = vec![
-            "tenants.auto_create=true".to_owned(),
-            format!("limits.keep_bytes={}", settings.keep_bytes),
-        ];
-        if settings.seal_events > 0 {
-            set.push(format!("limits.seal_events={}", settings.seal_events));
-        }
+        let address = free.map_err(|e| format!("finding a free port: {e}"))?;
         Ok(Self {
             data: data.to_owned(),
             address: address.to_string(),
-            settings: set,
+            settings,
         })
     }
 
@@ -77,8 +70,8 @@ impl Program {
     }
 
     /// Waits until it serves. Its log goes to a file beside the data.
-    pub(crate) fn start(&self) -> Result<Served, Fault> {
-        let failed = |e: std::io::Error| Fault(format!("starting the server: {e}"));
+    pub(crate) fn start(&self) -> Result<Served, String> {
+        let failed = |e: std::io::Error| format!("starting the server: {e}");
         let started = Instant::now();
         let mut process = self
             .command("serve")
@@ -99,7 +92,7 @@ impl Program {
         let mut said = String::new();
         loop {
             let Some(Ok(line)) = lines.next() else {
-                return Err(Fault(format!("the server ended, saying: {said}")));
+                return Err(format!("the server ended, saying: {said}"));
             };
             writeln!(log, "{line}").map_err(failed)?;
             if line.trim_start().starts_with("url ") {
@@ -126,9 +119,9 @@ impl Program {
     }
 
     /// `annals verify`, of a folder that no server uses. What it said.
-    pub(crate) fn verify(&self) -> Result<String, Fault> {
+    pub(crate) fn verify(&self) -> Result<String, String> {
         let output = self.command("verify").output();
-        let output = output.map_err(|e| Fault(format!("running annals verify: {e}")))?;
+        let output = output.map_err(|e| format!("running annals verify: {e}"))?;
         let said = format!(
             "{}{}",
             String::from_utf8_lossy(&output.stdout),
@@ -137,7 +130,7 @@ impl Program {
         if output.status.success() {
             return Ok(said.trim().to_owned());
         }
-        Err(Fault(format!("annals verify: {said}")))
+        Err(format!("annals verify: {said}"))
     }
 }
 
@@ -153,24 +146,22 @@ impl Served {
     }
 
     /// Ends it; how long that took.
-    pub(crate) fn end(&mut self, how: Ending) -> Result<Duration, Fault> {
+    pub(crate) fn end(&mut self, how: Ending) -> Result<Duration, String> {
         let begun = Instant::now();
-        let failed = |e: std::io::Error| Fault(format!("ending the server: {e}"));
+        let failed = |e: std::io::Error| format!("ending the server: {e}");
         match how {
             Ending::Kill => self.process.kill().map_err(failed)?,
             Ending::Term => {
                 let pid = i32::try_from(self.process.id())
                     .ok()
                     .and_then(Pid::from_raw);
-                let pid = pid.ok_or_else(|| Fault("the server has no process id".to_owned()))?;
+                let pid = pid.ok_or_else(|| "the server has no process id".to_owned())?;
                 kill_process(pid, Signal::TERM).map_err(|e| failed(e.into()))?;
             }
         }
         let status = self.process.wait().map_err(failed)?;
         if how == Ending::Term && !status.success() {
-            return Err(Fault(format!(
-                "asked to end, the server ended with {status}"
-            )));
+            return Err(format!("asked to end, the server ended with {status}"));
         }
         Ok(begun.elapsed())
     }
@@ -182,4 +173,48 @@ impl Drop for Served {
         self.process.kill().ok();
         self.process.wait().ok();
     }
+}
+
+/// Files of one kind.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(crate) struct Files {
+    pub(crate) files: u64,
+    pub(crate) bytes: u64,
+}
+
+/// Files of all tenants in the folder of a name; with an empty one, those beside the folders.
+pub(crate) fn count(data: &Path, name: &str) -> Files {
+    let mut sum = Files::default();
+    for tenant in fs::read_dir(data.join("tenants"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        for entry in fs::read_dir(tenant.path().join(name))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            // A file may go between its listing and this.
+            if let Ok(metadata) = entry.metadata().as_ref()
+                && metadata.is_file()
+            {
+                sum.files += 1;
+                sum.bytes += metadata.len();
+            }
+        }
+    }
+    sum
+}
+
+/// Memory of a process; `None` where `/proc` does not tell.
+pub(crate) fn resident_bytes(pid: u32) -> Option<u64> {
+    let line = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let pages: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}
+
+/// Of the disk that a folder is on.
+pub(crate) fn free_bytes(dir: &Path) -> u64 {
+    rustix::fs::statvfs(dir).map_or(u64::MAX, |disk| disk.f_bavail * disk.f_frsize)
 }
