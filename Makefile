@@ -119,3 +119,9 @@ soak: ## Load, reads and restarts of an optimised server for MINUTES=5 or HOURS=
 	@[ -n "$(MINUTES)$(HOURS)" ] || { echo "say for how long: make soak MINUTES=5, or HOURS=1"; exit 2; }
 	SOAK_MINUTES=$(MINUTES) SOAK_HOURS=$(HOURS) SOAK_REPORT=$(abspath $(or $(SOAK_REPORT),soak-report.md)) \
 	  cargo bench $(LOCKED) --bench soak
+
+EVENTS ?=
+.PHONY: scale
+scale: ## What a log of EVENTS=100000000 costs: opening, memory, disk, lookups; SCALE_REPORT=file.md
+	@[ -n "$(EVENTS)" ] || { echo "say how many: make scale EVENTS=100000000"; exit 2; }
+	SCALE_EVENTS=$(EVENTS) SCALE_REPORT=$(abspath $(or $(SCALE_REPORT),scale-report.md)) cargo bench $(LOCKED) --bench scale

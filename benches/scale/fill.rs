@@ -4,6 +4,7 @@
 //! each, a hundred of one entity that has no others, and one each of a rare type and with a rare tag.
 
 use std::{
+    fs,
     path::Path,
     sync::{
         Arc,
@@ -12,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use annals::{Batch, Client, Engine, EngineOptions, NewEvent, TenantId, Text};
+use annals::{Batch, Client, Engine, EngineOptions, NewEvent, Tenant, TenantId, Text};
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use tokio::task::JoinSet;
 use uuid::{Builder, Uuid};
@@ -256,17 +257,20 @@ pub(crate) async fn fill(data: &Path, plan: &Plan) -> Result<Filled, Failure> {
     if log_bytes_per_event == 0.0 {
         log_bytes_per_event = bytes_an_event(&tenant);
     }
-    let mut before = (0, 0, 0);
     let begun = Instant::now();
-    // Nothing new for a while: what is left is too little for a segment.
+    let limits = options().limits;
+    let mut runs_before = 0;
     loop {
+        tokio::time::sleep(Duration::from_secs(2)).await;
         let (stats, runs) = (tenant.stats(), count(data, "index").files);
-        let now = (stats.sealed, stats.segments, runs);
-        if now == before {
+        let not_sealed = stats.head - stats.sealed;
+        let is_small = not_sealed < limits.seal_events
+            && not_sealed as f64 * log_bytes_per_event < 1.1 * limits.seal_bytes as f64;
+        // A merge writes a file beside those that it replaces.
+        if is_small && runs == runs_before && !is_writing(data) {
             break;
         }
-        before = now;
-        tokio::time::sleep(Duration::from_secs(5)).await;
+        runs_before = runs;
     }
     let stats = tenant.stats();
     engine.close();
@@ -275,16 +279,27 @@ pub(crate) async fn fill(data: &Path, plan: &Plan) -> Result<Filled, Failure> {
         sealing: begun.elapsed(),
         not_sealed: stats.head - stats.sealed,
         segments: stats.segments,
-        runs: before.2,
+        runs: runs_before,
         log_bytes_per_event,
     })
 }
 
+/// Whether a segment or an index run is being written.
+pub(crate) fn is_writing(data: &Path) -> bool {
+    let tenant = data.join("tenants").join(TenantId::DEFAULT);
+    let folders = ["segments", "index"].map(|name| fs::read_dir(tenant.join(name)));
+    let mut files = folders.into_iter().flatten().flatten().flatten();
+    files.any(|file| {
+        file.path()
+            .extension()
+            .is_some_and(|extension| extension == "new")
+    })
+}
+
 /// As long as nothing was sealed, and no file went, it is exact.
-fn bytes_an_event(tenant: &annals::Tenant) -> f64 {
+fn bytes_an_event(tenant: &Tenant) -> f64 {
     let stats = tenant.stats();
-    let bytes = stats.log_bytes as f64;
-    bytes / (stats.head - if stats.log_files > 1 { 0 } else { stats.sealed }).max(1) as f64
+    stats.log_bytes as f64 / stats.head.max(1) as f64
 }
 
 /// Appends over gRPC for a while; how many events.

@@ -9,7 +9,7 @@ use annals::{Engine, TenantId};
 
 use crate::{
     Failure, Table,
-    fill::{Plan, options},
+    fill::{Plan, is_writing, options},
     measure::nobodies,
     program::count,
 };
@@ -32,18 +32,18 @@ pub(crate) async fn measure(dir: &Path, segments: u64, table: &mut Table) -> Res
         tenant.append(batch).await?;
         number += 1;
     }
-    let mut before = 0;
+    let mut runs = 0;
     loop {
-        let runs = count(dir, "index").files;
-        if runs == before {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let now = count(dir, "index").files;
+        if now == runs && !is_writing(dir) {
             break;
         }
-        before = runs;
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        runs = now;
     }
     let stats = tenant.stats();
     let what = format!(
-        "in process: never-seen entity among {} segments, {before} index runs",
+        "in process: never-seen entity among {} segments, {runs} index runs",
         stats.segments
     );
     nobodies(&tenant, &what, table)?;

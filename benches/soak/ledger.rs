@@ -15,7 +15,7 @@ use annals::{
 };
 use parking_lot::Mutex;
 
-use crate::story::{Place, Story, mixed};
+use super::story::{Place, Story, mixed};
 
 /// The place of each such position is kept.
 pub(crate) const WAYPOINT: u64 = 1_000;
@@ -39,7 +39,7 @@ impl From<String> for Fault {
 macro_rules! ensure {
     ($holds:expr, $($what:tt)+) => {
         if !$holds {
-            return Err($crate::ledger::Fault(format!($($what)+)));
+            return Err(Fault(format!($($what)+)));
         }
     };
 }

@@ -32,6 +32,7 @@ mod service;
 mod sim_disk;
 mod slots;
 mod small_log;
+mod soak_checks;
 mod unsynced_disk;
 mod verify;
 mod wire;
