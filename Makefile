@@ -109,3 +109,19 @@ ifneq ($(wildcard benches/*.rs),)
 else
 	@echo "skipped the benchmarks: there is no benches/"
 endif
+
+# How long a soak takes: MINUTES=5, HOURS=24, at most 168 hours. Other settings: SOAK_… in the environment, which
+# `cargo bench --bench soak` lists.
+MINUTES ?=
+HOURS ?=
+.PHONY: soak
+soak: ## Load, reads and restarts of an optimised server for MINUTES=5 or HOURS=1, all checked; SOAK_REPORT=file.md
+	@[ -n "$(MINUTES)$(HOURS)" ] || { echo "say for how long: make soak MINUTES=5, or HOURS=1"; exit 2; }
+	SOAK_MINUTES=$(MINUTES) SOAK_HOURS=$(HOURS) SOAK_REPORT=$(abspath $(or $(SOAK_REPORT),soak-report.md)) \
+	  cargo bench $(LOCKED) --bench soak
+
+EVENTS ?=
+.PHONY: scale
+scale: ## What a log of EVENTS=100000000 costs: opening, memory, disk, lookups; SCALE_REPORT=file.md
+	@[ -n "$(EVENTS)" ] || { echo "say how many: make scale EVENTS=100000000"; exit 2; }
+	SCALE_EVENTS=$(EVENTS) SCALE_REPORT=$(abspath $(or $(SCALE_REPORT),scale-report.md)) cargo bench $(LOCKED) --bench scale

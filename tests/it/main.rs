@@ -36,6 +36,7 @@ mod service;
 mod sim_disk;
 mod slots;
 mod small_log;
+mod soak_checks;
 mod unsynced_disk;
 mod verify;
 mod wire;
