@@ -26,6 +26,7 @@ mod old_repeats;
 mod program;
 mod refusing_disk;
 mod regressions;
+mod repair;
 mod rng;
 mod seal_faults;
 mod seal_race;
