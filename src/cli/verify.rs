@@ -1,65 +1,124 @@
 //! `annals verify`: is everything on disk what was written? And what is not, can it be made anew?
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::Args;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::{
+    connect::ConnectArgs,
     error::CliError,
     output::{Output, message},
 };
-use crate::engine::{
-    Engine, OpenError,
-    upkeep::{
-        repair::Repaired,
-        verify::{Outcome, Told, Verified},
+use crate::{
+    client::Verifying,
+    engine::{
+        Engine, OpenError,
+        upkeep::{
+            repair::Repaired,
+            verify::{Outcome, Told, Verified},
+        },
     },
+    types::read::Damage,
 };
 
-/// Check every byte of a data directory, and repair what can be
+/// Check every byte on disk: through the server, or of a data directory that no server uses; and repair what can be
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Reads every file, checks every checksum, and compares what the log, the segments and their indexes say of the same events.
 One line for each fault; exit code 1 if there is any. Changes nothing without --repair.
 
-With --repair, which needs the server to be stopped, indexes are rebuilt from segments, segments are sealed again from log
-files that still hold their events, and the manifest is rebuilt from the other files. Files that were damaged are copied to
-`damaged/` in the tenant's folder. One line for each repair. Exit code 0 only if all is well afterwards and nothing was
-lost; what is lost is told, and must come from a backup.
+Without --data, the server at --url verifies its tenant --tenant, while it goes on serving. With --data, all tenants of a
+directory are verified that no server uses.
+
+With --repair, indexes are rebuilt from segments, segments are sealed again from log files that still hold their events,
+and the manifest is rebuilt from the other files. Files that were damaged are copied to `damaged/` in the tenant's folder.
+One line for each repair. Exit code 0 only if all is well afterwards and nothing was lost; what is lost is told, and must
+come from a backup.
 
 Examples:
-  annals verify --data annals-data
+  annals verify
+  annals verify --url http://10.0.0.7:4747 --tenant orders
   annals verify --data annals-data --json | jq .path
   annals verify --data annals-data --repair")]
 pub(super) struct VerifyArgs {
-    /// The data directory
-    #[arg(long, value_name = "DIR", default_value = "annals-data")]
-    data: PathBuf,
+    /// A data directory that no server uses, in place of the server at --url
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
 
-    /// Make what is damaged or missing anew, where another form of the same events is good
+    /// Make what is damaged or missing anew, where another form of the same events is good; needs --data
     #[arg(long)]
     repair: bool,
 
     /// JSON lines with path, offset and what; with --repair also `repaired` and `lost`
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    connect: ConnectArgs,
 }
 
-pub(super) fn run(args: &VerifyArgs) -> Result<(), CliError> {
+impl VerifyArgs {
+    /// The directory to work on, if it is not the server that does.
+    pub(super) fn directory(&self) -> Option<PathBuf> {
+        self.data.clone()
+    }
+}
+
+/// Verifies, and repairs, a directory that no server uses.
+pub(super) fn run_on(dir: &Path, args: &VerifyArgs) -> Result<(), CliError> {
     let mut printer = Printer::new(args.json)?;
     let mut tell = |told| printer.tell(told);
     let done = if args.repair {
-        Engine::repair(&args.data, &mut tell).map(Done::Repaired)
+        Engine::repair(dir, &mut tell).map(Done::Repaired)
     } else {
-        Engine::verify(&args.data, &mut tell).map(Done::Verified)
+        Engine::verify(dir, &mut tell).map(Done::Verified)
     };
     printer.finish()?;
-    match done.map_err(failed)? {
+    match done.map_err(|error| failed(error, args.repair))? {
         Done::Verified(verified) => verdict(&verified),
         Done::Repaired(repaired) => verdict_of_repair(&repaired),
     }
+}
+
+/// Has the server verify a tenant.
+pub(super) async fn run(args: VerifyArgs) -> Result<(), CliError> {
+    if args.repair {
+        return Err(CliError::Usage(
+            "what is served is not repaired: stop the server, then run `annals verify --data DIR --repair`".to_owned(),
+        ));
+    }
+    let mut verification = args.connect.client().await?.verify().await?;
+    let mut printer = Printer::new(args.json)?;
+    let (mut read, mut bytes) = (0, 0);
+    let done = loop {
+        match verification.next().await {
+            Ok(Verifying::Progress { done, total }) => {
+                printer.tell(Told::Bytes(total.saturating_sub(bytes)));
+                printer.tell(Told::Read(done.saturating_sub(read)));
+                (read, bytes) = (done, total);
+            }
+            Ok(Verifying::Fault(fault)) => printer.tell(Told::Fault(Damage {
+                path: fault.path.into(),
+                offset: fault.offset,
+                what: fault.what,
+            })),
+            Ok(Verifying::Done(summary)) => break Ok(summary),
+            Err(error) => break Err(error),
+        }
+    };
+    printer.finish()?;
+    let summary = done?;
+    verdict(&Verified {
+        tenants: 1,
+        files: summary.files,
+        events: summary.events,
+        faults: summary.faults,
+    })
 }
 
 enum Done {
@@ -67,8 +126,18 @@ enum Done {
     Repaired(Repaired),
 }
 
-fn failed(error: OpenError) -> CliError {
-    CliError::Failed(error.to_string())
+fn failed(error: OpenError, repair: bool) -> CliError {
+    CliError::Failed(match error {
+        OpenError::Locked { dir, holder } if repair => format!(
+            "{} is in use by process {holder}: stop it first, what is served is not repaired",
+            dir.display()
+        ),
+        OpenError::Locked { dir, holder } => format!(
+            "{} is in use by process {holder}: verify it through the server with `annals verify --url URL`, or stop it",
+            dir.display()
+        ),
+        error => error.to_string(),
+    })
 }
 
 fn verdict(verified: &Verified) -> Result<(), CliError> {
@@ -78,7 +147,7 @@ fn verdict(verified: &Verified) -> Result<(), CliError> {
         return Ok(());
     }
     Err(CliError::Failed(format!(
-        "{found}; stop the server and run `annals verify --repair`, or restore what is damaged from a copy"
+        "{found}; `annals verify --data DIR --repair`, while no server uses it, repairs what can be"
     )))
 }
 

@@ -348,6 +348,12 @@ impl Engine {
         &self.inner.options
     }
 
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        let tenants_dir = &self.inner.tenants_dir;
+        tenants_dir.parent().unwrap_or(tenants_dir)
+    }
+
     /// The tenants that exist, sorted.
     pub fn tenants(&self) -> Vec<TenantId> {
         let inner = &self.inner;
