@@ -206,21 +206,25 @@ fn repair_tenant(
         unread += 1;
         (journal.tell)(Told::Fault(damage));
     };
-    let (manifest, assembled) = match verify::found(&**disk, dir)? {
+    let (manifest, assembled) = match verify::found(disk, dir)? {
         Found::Nothing => return Ok(()),
         Found::Manifest(manifest) => (manifest, None),
         Found::TooNew(damage) => {
             let path = damage.path.clone();
             fault(damage);
             let what = "a newer version wrote it: repair it with that version".to_owned();
-            return Ok(hopeless(journal, unread, Outcome { path, what }));
+            hopeless(journal, unread, Outcome { path, what });
+            return Ok(());
         }
         Found::Unreadable(damage) => {
             let path = damage.path.clone();
             fault(damage);
             match manifest::assemble(&place, options, &mut fault)? {
                 Ok((manifest, assembled)) => (manifest, Some(assembled)),
-                Err(what) => return Ok(hopeless(journal, unread, Outcome { path, what })),
+                Err(what) => {
+                    hopeless(journal, unread, Outcome { path, what });
+                    return Ok(());
+                }
             }
         }
     };

@@ -21,7 +21,7 @@ use self::stored::Stored;
 use crate::{
     storage::{
         disk::Disk,
-        log::writer::LogPlace,
+        log::writer::{self, LogPlace},
         manifest::{Manifest, ManifestError},
     },
     types::{
@@ -77,7 +77,7 @@ pub(crate) fn verify(
     let mut report = Report::new(tell, &|| false);
     let mut tenants = Vec::new();
     for dir in tenant_dirs(&**disk, tenants_dir)? {
-        match found(&**disk, &dir)? {
+        match found(disk, &dir)? {
             Found::Manifest(manifest) => {
                 let place = LogPlace::new(Arc::clone(disk), &dir, 0);
                 tenants.push(Stored::closed(place, manifest, hasher));
@@ -114,13 +114,13 @@ pub(super) enum Found {
     TooNew(Damage),
 }
 
-pub(super) fn found(disk: &dyn Disk, dir: &Path) -> io::Result<Found> {
+pub(super) fn found(disk: &Arc<dyn Disk>, dir: &Path) -> io::Result<Found> {
     let damage = |what: String| Damage {
         path: dir.join("manifest"),
         offset: 0,
         what,
     };
-    match Manifest::read(disk, dir) {
+    match Manifest::read(&**disk, dir) {
         Ok(Some(manifest)) => return Ok(Found::Manifest(manifest)),
         Ok(None) => {}
         Err(ManifestError::Damaged(damage)) => return Ok(Found::Unreadable(damage)),
@@ -130,17 +130,19 @@ pub(super) fn found(disk: &dyn Disk, dir: &Path) -> io::Result<Found> {
         }
         Err(ManifestError::Io(error)) => return Err(error),
     }
-    for folder in ["log", "segments"] {
-        let names = match disk.list(&dir.join(folder)) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-            names => names?,
-        };
-        if !names.is_empty() {
-            let what = format!("it is gone, but there are files in {folder}");
-            return Ok(Found::Unreadable(damage(what)));
-        }
-    }
-    Ok(Found::Nothing)
+    let segments = match disk.list(&dir.join("segments")) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+        names => names?,
+    };
+    let place = LogPlace::new(Arc::clone(disk), dir, 0);
+    // Log files without a frame are what is left of a tenant that was never made.
+    let folder = match segments.is_empty() {
+        true if writer::file_with_frames(&place)?.is_none() => return Ok(Found::Nothing),
+        true => "log",
+        false => "segments",
+    };
+    let what = format!("it is gone, but there are files in {folder}");
+    Ok(Found::Unreadable(damage(what)))
 }
 
 /// What was found so far, and who hears of it.

@@ -58,7 +58,7 @@ pub(crate) fn named_files(place: &LogPlace) -> io::Result<Vec<NamedFile>> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
         names => names?,
     };
-    let named = names.into_iter().filter_map(|name| {
+    let found = names.into_iter().filter_map(|name| {
         let base_offset = file::base_offset_of(&name)?;
         let first_position = name.split('-').next()?.parse().ok()?;
         Some(NamedFile {
@@ -67,7 +67,7 @@ pub(crate) fn named_files(place: &LogPlace) -> io::Result<Vec<NamedFile>> {
             base_offset,
         })
     });
-    let mut files: Vec<_> = named.collect();
+    let mut files: Vec<_> = found.collect();
     files.sort_unstable_by_key(|file| file.base_offset);
     Ok(files)
 }

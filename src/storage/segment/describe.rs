@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 
 use parquet::{
     errors::ParquetError,
-    file::metadata::{ParquetMetaData, ParquetMetaDataReader},
+    file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData},
 };
 use sha2::{Digest, Sha256};
 
@@ -89,7 +89,8 @@ fn footer(file: &SegmentFile, bytes: u64) -> Result<(u64, ParquetMetaData), Read
 
 /// Where the page index starts, and with it the tail.
 fn indexes_at(metadata: &ParquetMetaData) -> Option<u64> {
-    let columns = metadata.row_groups().iter().flat_map(|g| g.columns());
+    let groups = metadata.row_groups().iter();
+    let columns = groups.flat_map(RowGroupMetaData::columns);
     let indexes = columns.flat_map(|column| {
         let (columns, offsets) = (column.column_index_offset(), column.offset_index_offset());
         [columns, offsets]

@@ -51,13 +51,11 @@ pub(super) fn plan(
     let mut plan = Plan::default();
     let mut damaged = vec![false; named.len()];
     for fault in &findings.log {
-        match sealed_file(work, fault, named) {
-            Some(index) => damaged[index] = true,
-            None => {
-                let lost = unsealed_is_damaged(work, fault, log)?;
-                return Ok(Plan::hopeless(vec![lost]));
-            }
-        }
+        let Some(index) = sealed_file(work, fault, named) else {
+            let lost = unsealed_is_damaged(work, fault, log)?;
+            return Ok(Plan::hopeless(vec![lost]));
+        };
+        damaged[index] = true;
     }
     let sealed = &work.stored.manifest.sealed;
     let mut good = Vec::with_capacity(sealed.segments.len());

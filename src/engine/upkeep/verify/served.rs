@@ -120,13 +120,12 @@ fn snapshot(log: &Log) -> io::Result<Stored> {
     ))
 }
 
+/// Those that are open, and what is wrong with others.
+type LogFiles = (Vec<Arc<LogFile>>, Vec<LogFault>);
+
 /// The log files up to a log offset, open, and what is wrong with those that cannot be; `None` if some went meanwhile
 /// that are needed.
-fn log_files(
-    log: &Log,
-    manifest: &Manifest,
-    end: u64,
-) -> io::Result<Option<(Vec<Arc<LogFile>>, Vec<LogFault>)>> {
+fn log_files(log: &Log, manifest: &Manifest, end: u64) -> io::Result<Option<LogFiles>> {
     let mut faults = Vec::new();
     let opened = inspect::open_through(log.place(), manifest, end, &mut |f| faults.push(f));
     let files = match opened {

@@ -107,13 +107,13 @@ impl Stored {
 
     fn files(&self) -> io::Result<Vec<PathBuf>> {
         let sealed = &self.manifest.sealed;
-        let log = match &self.open {
-            Some(open) => open.files.iter().map(|file| file.path.clone()).collect(),
-            None => {
-                let named = inspect::named_files(&self.place)?.into_iter();
-                let log = named.map(|file| self.place.log_dir.join(file.name));
-                log.collect::<Vec<_>>()
-            }
+        let log: Vec<_> = if let Some(open) = &self.open {
+            open.files.iter().map(|file| file.path.clone()).collect()
+        } else {
+            let named = inspect::named_files(&self.place)?.into_iter();
+            named
+                .map(|file| self.place.log_dir.join(file.name))
+                .collect()
         };
         let segments = sealed.segments.iter().map(|s| self.segment_path(s));
         let runs = sealed.runs.iter().map(|r| self.run_path(r));
@@ -174,7 +174,7 @@ impl Stored {
             report.go_on()?;
             let path = self.segment_path(segment);
             let in_log = log.as_ref().map(|log| (log.first, log.segments[index]));
-            let mut read = Progress::new(segment.bytes);
+            let mut read = Progress::new(segment.bytes, segment.last - segment.first + 1);
             let checked = self.verify_segment(segment, &path, in_log, &mut runs, |done| {
                 report.tell(Told::Read(read.advance(done)));
                 report.go_on().is_ok()
@@ -297,21 +297,20 @@ impl Stored {
     }
 
     /// Reads a segment and adds its events to the sums of their runs; false if the log says otherwise. `progress` hears
-    /// which part of it was read, and says whether to go on.
+    /// how many events of it were read, and says whether to go on.
     fn verify_segment(
         &self,
         summary: &SegmentSummary,
         path: &Path,
         in_log: Option<(Position, Sum)>,
         runs: &mut [Option<RunSums>],
-        mut progress: impl FnMut(f64) -> bool,
+        mut progress: impl FnMut(u64) -> bool,
     ) -> Result<bool, ReadError> {
         let failed = |e: io::Error| unreadable(path, summary.bytes, &e);
         let given_up = || failed(io::Error::other("it was given up"));
         let file = self.place.disk.open(path).map_err(failed)?;
         let segment = Segment::open(Arc::clone(&file), path, self.manifest.log_id, summary)?;
         let mut sum = Sum::default();
-        let events = (summary.last - summary.first + 1) as f64;
         for rows in segment.scan(summary.first) {
             let mut last = summary.first;
             for stored in rows? {
@@ -325,7 +324,7 @@ impl Stored {
                 }
                 last = position;
             }
-            if !progress((last - summary.first) as f64 / events) {
+            if !progress(last - summary.first) {
                 return Err(given_up());
             }
         }
@@ -421,17 +420,23 @@ impl Stored {
 /// How much of a file was told to be read.
 struct Progress {
     bytes: u64,
+    events: u64,
     told: u64,
 }
 
 impl Progress {
-    fn new(bytes: u64) -> Self {
-        Self { bytes, told: 0 }
+    fn new(bytes: u64, events: u64) -> Self {
+        Self {
+            bytes,
+            events,
+            told: 0,
+        }
     }
 
-    /// Bytes that are new once a part was read, from 0 to 1.
-    fn advance(&mut self, part: f64) -> u64 {
-        let now = (self.bytes as f64 * part) as u64;
+    /// Bytes that are new once so many events were read, about.
+    fn advance(&mut self, events: u64) -> u64 {
+        let now = u128::from(self.bytes) * u128::from(events) / u128::from(self.events);
+        let now = u64::try_from(now).unwrap_or(self.bytes).min(self.bytes);
         let new = now.saturating_sub(self.told);
         self.told += new;
         new
