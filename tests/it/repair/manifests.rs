@@ -3,7 +3,7 @@
 use super::{contents, keeping_options, repair};
 use crate::{
     rng::seeds,
-    sealed_log::SealedLog,
+    sealed_log::{SealedLog, open_sealed},
     verify::{verify, worked_client},
     workload::{default_tenant, options, runtime, sealing_options},
 };
@@ -85,16 +85,81 @@ fn cursors_that_only_the_manifest_had_are_told_to_be_lost() {
 
 /// Small segments and the large one that took their place, as a crash may leave them.
 #[test]
-fn of_files_that_overlap_the_larger_good_ones_are_taken() {
+fn of_segments_that_overlap_the_larger_good_ones_are_taken() {
+    let log = SealedLog::new(0);
+    let small = log.files("parquet");
+    let compacted = log.disk.restart();
+    let mut compacting = log.options.clone();
+    compacting.limits.compact_target_bytes = 1 << 20;
+    let engine = open_sealed(&compacted, &compacting).unwrap();
+    let tenant = default_tenant(&runtime(), &engine);
+    crate::compaction::compact(&tenant);
+    engine.close();
+    drop((tenant, engine));
+    let mut large = compacted.files();
+    large.retain(|path| path.extension() == Some("parquet".as_ref()));
+    assert_eq!(large.len(), 1);
+
+    for is_good in [true, false] {
+        let disk = log.disk.restart();
+        disk.set_content(&large[0], compacted.content(&large[0]));
+        if !is_good {
+            disk.flip(&large[0], 4_000);
+        }
+        disk.lose(&log.manifest());
+        let (repaired, heard) = repair(&disk, &log.options);
+        assert_eq!(repaired.left.faults, 0, "{heard:?}");
+        assert_eq!(log.ask_damaged(&disk, &large[0], |_| true, ""), 0);
+        // What the manifest does not name went when the store was opened.
+        let mut stay = disk.files();
+        stay.retain(|path| {
+            path.extension() == Some("parquet".as_ref())
+                && path.parent().unwrap().ends_with("segments")
+        });
+        assert_eq!(
+            stay,
+            if is_good {
+                large.clone()
+            } else {
+                small.clone()
+            }
+        );
+        let aside = disk
+            .files()
+            .into_iter()
+            .filter(|path| path.parent().unwrap().ends_with("damaged"));
+        assert_eq!(aside.count(), usize::from(!is_good));
+    }
+}
+
+/// A manifest was rebuilt once: of the same files, nothing is to be done.
+#[test]
+fn a_rebuilt_manifest_is_not_rebuilt_again() {
     let log = SealedLog::new(0);
     let disk = log.disk.restart();
     disk.lose(&log.manifest());
     let (repaired, heard) = repair(&disk, &log.options);
     assert_eq!(repaired.left.faults, 0, "{heard:?}");
-    // Again, of the same files: nothing is to be done.
     let before = contents(&disk);
     let (repaired, _) = repair(&disk, &log.options);
-    assert_eq!(repaired.repairs, 0);
+    assert_eq!((repaired.repairs, repaired.found.faults), (0, 0));
+    assert_eq!(contents(&disk), before);
+}
+
+#[test]
+fn a_manifest_of_a_newer_version_is_left_as_it_is() {
+    let log = SealedLog::new(u64::MAX);
+    let disk = log.disk.restart();
+    let mut manifest = disk.content(&log.manifest());
+    // The format version, and the checksum of all but itself.
+    manifest[8] = 99;
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&manifest[..20]), &manifest[24..]);
+    manifest[20..24].copy_from_slice(&crc.to_le_bytes());
+    disk.set_content(&log.manifest(), manifest);
+    let before = contents(&disk);
+    let (repaired, heard) = repair(&disk, &log.options);
+    assert_eq!((repaired.left.faults, repaired.lost), (1, 1), "{heard:?}");
+    assert!(heard.lost[0].what.contains("newer version"), "{heard:?}");
     assert_eq!(contents(&disk), before);
 }
 
