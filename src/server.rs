@@ -154,8 +154,11 @@ async fn routes(
         drain: drain.clone(),
     })
     .max_decoding_message_size(config.message_bytes_max);
-    let admin = AdminServiceServer::new(Admin { gate: gate.clone() })
-        .max_decoding_message_size(config.message_bytes_max);
+    let admin = AdminServiceServer::new(Admin {
+        gate: gate.clone(),
+        drain: drain.clone(),
+    })
+    .max_decoding_message_size(config.message_bytes_max);
     let query = QueryServiceServer::new(Query {
         gate,
         drain: drain.clone(),

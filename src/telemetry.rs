@@ -60,7 +60,7 @@ fn lines() -> EnvFilter {
 }
 
 /// The calls that are counted by name, by their place in [`call`]'s counters.
-const METHODS: [&str; 13] = [
+const METHODS: [&str; 14] = [
     "Append",
     "AppendStream",
     "ReadEvents",
@@ -73,6 +73,7 @@ const METHODS: [&str; 13] = [
     "Subscribe",
     "TriggerCompaction",
     "GetCompactionStats",
+    "VerifyIntegrity",
     // Health, reflection and what does not exist: a client must not be able to make up label values.
     "other",
 ];

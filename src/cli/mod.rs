@@ -36,7 +36,7 @@ use self::{error::CliError, output::message};
     arg_required_else_help = true,
     after_help = "\
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage.
-Commands but `serve` and `verify` talk to the server at --url (ANNALS_URL), as --tenant (ANNALS_TENANT), with --token (ANNALS_TOKEN)."
+Commands but `serve` and `verify --data` talk to the server at --url (ANNALS_URL), as --tenant (ANNALS_TENANT), with --token (ANNALS_TOKEN)."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -69,7 +69,10 @@ pub fn main() -> ExitCode {
         Command::State(args) => client_command(None, state::run(args)),
         Command::Stats(args) => client_command(None, stats::run(args)),
         Command::Compact(args) => client_command(None, compact::run(args)),
-        Command::Verify(args) => verify::run(&args),
+        Command::Verify(args) => match args.directory() {
+            Some(dir) => verify::run_on(&dir, &args),
+            None => client_command(None, verify::run(args)),
+        },
         Command::Bench(args) => client_command(Some(args.threads()), bench::run(args)),
         Command::Completions(args) => completions::run(&args),
     };

@@ -13,6 +13,7 @@ mod events;
 mod retry;
 mod stats;
 mod subscribe;
+mod verify;
 mod wire;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -37,6 +38,7 @@ pub use self::{
     events::Events,
     stats::{Stats, TenantStats},
     subscribe::{Subscribed, Subscription},
+    verify::{IntegrityFault, IntegritySummary, Verification, Verifying},
 };
 use crate::{
     proto::{

@@ -36,7 +36,10 @@ use uuid::Uuid;
 use self::{
     log::{Log, Shared},
     tenant::Tenant,
-    upkeep::verify::{self, Told, Verified},
+    upkeep::{
+        repair::{self, RepairOptions, Repaired},
+        verify::{self, Told, Verified},
+    },
 };
 use crate::{
     storage::{
@@ -311,9 +314,44 @@ impl Engine {
         verify::verify(disk, &tenants_dir, hasher, tell).map_err(failed)
     }
 
+    /// Verifies a folder that nobody serves, and makes what is damaged or missing anew from another form of the same
+    /// events; see [`upkeep::repair`]. Waits for the disk. `tell` hears of progress, and of what was found and done.
+    ///
+    /// # Errors
+    /// Another process works on the folder, or the disk refuses; what cannot be repaired is told, and no error.
+    pub fn repair(dir: &Path, tell: &mut dyn FnMut(Told)) -> Result<Repaired, OpenError> {
+        let disk = Arc::new(RealDisk) as Arc<dyn Disk>;
+        Self::repair_on(&disk, dir, &EngineOptions::default(), tell)
+    }
+
+    /// [`Engine::repair`] on another disk, of a store that works so.
+    pub fn repair_on(
+        disk: &Arc<dyn Disk>,
+        dir: &Path,
+        options: &EngineOptions,
+        tell: &mut dyn FnMut(Told),
+    ) -> Result<Repaired, OpenError> {
+        let tenants_dir = dir.join("tenants");
+        let failed = |e: std::io::Error| OpenError::io("repairing", dir, &e);
+        // Before the lock, which would make a file in it.
+        disk.list(&tenants_dir).map_err(failed)?;
+        let _lock = lock_dir(&**disk, dir)?;
+        let options = RepairOptions {
+            hasher: options.hasher,
+            limits: &options.limits,
+        };
+        repair::repair(disk, &tenants_dir, options, tell).map_err(failed)
+    }
+
     /// How it works.
     pub fn options(&self) -> &EngineOptions {
         &self.inner.options
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        let tenants_dir = &self.inner.tenants_dir;
+        tenants_dir.parent().unwrap_or(tenants_dir)
     }
 
     /// The tenants that exist, sorted.

@@ -4,6 +4,8 @@
 //! here (ids, times, enums, choices not made), with the path of the field; what an in-process caller can get wrong too
 //! (names, JSON, sizes, guards) is left to the engine, which checks it once for both.
 
+use std::path::Path;
+
 use prost_types::Timestamp as WireTime;
 use uuid::Uuid;
 
@@ -14,6 +16,7 @@ use crate::{
         state::EntityState,
         subscription::{Start, SubscribeRequest},
         tenant::{NameSummary, TenantStats},
+        upkeep::verify::Verified,
     },
     proto::{self, EventBatch, EventFields},
     types::{
@@ -24,7 +27,7 @@ use crate::{
         event::NewEvent,
         id::{LogId, Position, TenantId},
         limits::{PAGE_MAX, READ_BATCH_BYTES},
-        read::{AsOf, Direction, Filter, ReadRequest, TimeRange},
+        read::{AsOf, Damage, Direction, Filter, ReadRequest, TimeRange},
         text::Text,
         time::Timestamp,
     },
@@ -526,6 +529,24 @@ pub(super) fn compaction_stats(stats: CompactionStats) -> proto::CompactionStats
         failures: stats.failures,
         last_error: stats.last_error.unwrap_or_default(),
         last_took: stats.last_took.and_then(|took| took.try_into().ok()),
+    }
+}
+
+/// Paths are told relative to the data directory: where that is concerns nobody else.
+pub(super) fn fault(damage: Damage, data_dir: &Path) -> proto::IntegrityFault {
+    let path = damage.path.strip_prefix(data_dir).unwrap_or(&damage.path);
+    proto::IntegrityFault {
+        path: path.to_string_lossy().into_owned(),
+        offset: damage.offset,
+        what: damage.what,
+    }
+}
+
+pub(super) fn verify_summary(verified: Verified) -> proto::VerifySummary {
+    proto::VerifySummary {
+        files: verified.files,
+        events: verified.events,
+        faults: verified.faults,
     }
 }
 

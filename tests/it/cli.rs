@@ -361,7 +361,7 @@ fn follow_prints_what_comes_and_goes_on_after_a_restart() {
     following.wait().unwrap();
 }
 
-fn wait_until(holds: impl Fn() -> bool) {
+pub(crate) fn wait_until(holds: impl Fn() -> bool) {
     let until = Instant::now() + Duration::from_secs(30);
     while !holds() {
         assert!(Instant::now() < until, "it never came to hold");

@@ -19,7 +19,7 @@ use crate::{
     workload::{Client, FOLDER, default_tenant, options, runtime, sealing_options},
 };
 
-fn verify(disk: &SimDisk) -> (Verified, Vec<Damage>) {
+pub(crate) fn verify(disk: &SimDisk) -> (Verified, Vec<Damage>) {
     let mut faults = Vec::new();
     let mut tell = |told| {
         if let Told::Fault(damage) = told {
@@ -42,6 +42,13 @@ fn all_options() -> [EngineOptions; 3] {
 
 /// Some work on a store, closed once all that can be sealed is; and its head.
 fn worked(options: &EngineOptions, seed: u64) -> (SimDisk, u64) {
+    let (disk, client) = worked_client(options, seed);
+    let head = client.head();
+    (disk, head)
+}
+
+/// As [`worked`], and who worked.
+pub(crate) fn worked_client(options: &EngineOptions, seed: u64) -> (SimDisk, Client) {
     let (disk, runtime) = (SimDisk::new(seed), runtime());
     let mut client = Client::of(options.clone(), seed);
     let engine = client.open(&disk).unwrap();
@@ -54,7 +61,7 @@ fn worked(options: &EngineOptions, seed: u64) -> (SimDisk, u64) {
         std::thread::yield_now();
     }
     engine.close();
-    (disk, head)
+    (disk, client)
 }
 
 #[test]

@@ -257,6 +257,11 @@ impl Client {
         }
     }
 
+    /// The highest position that it was told of.
+    pub(crate) fn head(&self) -> Position {
+        self.head
+    }
+
     /// Whether it was told that anything stands in the log.
     pub(crate) fn was_told(&self) -> bool {
         let moved = |(_, _, moved): &(Text, Position, Moved)| matches!(moved, Moved::Yes);

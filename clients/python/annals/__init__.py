@@ -61,6 +61,7 @@ from annals.events import (
     Stats,
     TenantStats,
 )
+from annals.integrity import Integrity, IntegrityFault
 from annals.retry import RetryPolicy
 
 __all__ = [
@@ -89,6 +90,8 @@ __all__ = [
     "Filter",
     "Guard",
     "GuardFailed",
+    "Integrity",
+    "IntegrityFault",
     "Internal",
     "InvalidArgument",
     "NewEvent",

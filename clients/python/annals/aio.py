@@ -32,6 +32,7 @@ from annals.events import (
     NewEvent,
     Stats,
 )
+from annals.integrity import Integrity, Verifying
 from annals.retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -184,6 +185,19 @@ class Client:
         """Segments of this tenant, and their compaction."""
         request = admin_pb2.GetCompactionStatsRequest()
         return _wire.compaction_stats_of((await self._call(self._admin.GetCompactionStats, request)).stats)
+
+    async def verify(self, *, on_progress: Callable[[int, int], object] | None = None) -> Integrity:
+        """Have the server verify what it has of this tenant on disk; see `annals.Client.verify`."""
+        verifying = Verifying(on_progress)
+        call = self._admin.VerifyIntegrity(admin_pb2.VerifyIntegrityRequest(), metadata=self._metadata)
+        try:
+            async for message in call:
+                verifying.see(message)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+        finally:
+            call.cancel()
+        return verifying.done()
 
     @overload
     def subscribe(

@@ -29,6 +29,7 @@ from annals.events import (
     NewEvent,
     Stats,
 )
+from annals.integrity import Integrity, Verifying
 from annals.retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -196,6 +197,22 @@ class Client:
         """Segments of this tenant, and their compaction."""
         request = admin_pb2.GetCompactionStatsRequest()
         return _wire.compaction_stats_of(self._call(self._admin.GetCompactionStats, request).stats)
+
+    def verify(self, *, on_progress: Callable[[int, int], object] | None = None) -> Integrity:
+        """Have the server read every byte of this tenant and compare its forms, while it goes on serving.
+
+        Takes as long as the disk needs; `on_progress` is told the bytes that were read, and how many there are.
+        """
+        verifying = Verifying(on_progress)
+        call = self._admin.VerifyIntegrity(admin_pb2.VerifyIntegrityRequest(), metadata=self._metadata)
+        try:
+            for message in call:
+                verifying.see(message)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+        finally:
+            call.cancel()
+        return verifying.done()
 
     @overload
     def subscribe(

@@ -14,7 +14,7 @@ use super::{Log, index::Pieces, kept::EndedFile, rows::Located};
 use crate::{
     engine::event::Event,
     storage::{
-        index::{RowPlace, RunSummary, reader::Run},
+        index::{NOWHERE, RowPlace, RunSummary, reader::Run},
         log::{
             recovery::{self, RecoverError},
             writer::LogFile,
@@ -181,7 +181,8 @@ impl Log {
         });
         let count = fits.count();
         let (rows, places) = (&rows[..count], &places[..count]);
-        if let Some(EndedFile { file, end }) = self.file_at(places[0].log_offset) {
+        let kept = Some(places[0].log_offset).filter(|offset| *offset != NOWHERE);
+        if let Some(EndedFile { file, end }) = kept.and_then(|offset| self.file_at(offset)) {
             let in_file = places
                 .iter()
                 .take_while(|place| (file.header.base_offset..end).contains(&place.log_offset));

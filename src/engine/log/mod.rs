@@ -7,6 +7,7 @@
 //! - [`ids`]: ids of the newest events; [`rows`]: where events stand.
 //! - [`seal`]: gives complete parts their lasting form; [`cold`]: reads it; [`kept`]: log files that stay all the same;
 //!   [`merge`]: index runs; [`compact`]: segments.
+//! - [`files`]: what of it is on disk, for those who look after that.
 //! - [`recent`]: the newest bytes, in memory.
 //! - [`read`]: events by position, filter and direction; [`scan`]: all of a segment, one after the other.
 //! - [`head`], [`waiters`]: what is visible, and who waits for more.
@@ -16,6 +17,7 @@
 pub(super) mod cold;
 pub(crate) mod committer;
 pub(crate) mod compact;
+pub(crate) mod files;
 pub(crate) mod head;
 pub(crate) mod ids;
 pub(crate) mod index;

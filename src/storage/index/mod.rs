@@ -12,7 +12,7 @@
 //! - `layout`: header and footer.
 //! - `rows`, `ids`, `filter`, `names` (of `page`s), `postings`: the sections, each with its writing and reading half.
 //! - `cache`: the blocks in memory, of all runs of the process.
-//! - `writer`, `reader`: a run; `merge`: one of several.
+//! - `writer`, `reader`: a run; `merge`: one of several; `describe`: one of which nobody knows what it holds.
 //!
 //! Invariant: a damaged run gives the right answer or [`ReadError::Damaged`](crate::types::read::ReadError::Damaged),
 //! never a wrong answer, and never more memory or time than its size explains.
@@ -20,6 +20,7 @@
 
 mod block;
 pub(crate) mod cache;
+pub(crate) mod describe;
 mod filter;
 mod ids;
 mod layout;
@@ -36,10 +37,13 @@ pub(crate) mod writer;
 
 use crate::types::id::Position;
 
+/// The log offset of no row: a frame begins there.
+pub(crate) const NOWHERE: u64 = 0;
+
 /// Where an event stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RowPlace {
-    /// Log offset of its row.
+    /// Log offset of its row; [`NOWHERE`] if no log file holds it any more.
     pub(crate) log_offset: u64,
     /// Bytes of its row.
     pub(crate) bytes: u32,

@@ -112,6 +112,11 @@ impl Run {
         self.summary.last
     }
 
+    /// What the manifest keeps of it.
+    pub(crate) fn summary(&self) -> &RunSummary {
+        &self.summary
+    }
+
     /// Length of the file.
     pub(crate) fn bytes(&self) -> u64 {
         self.summary.bytes
@@ -171,9 +176,9 @@ impl Run {
     }
 }
 
-const CHECKSUM: &str = "the checksum of a block does not match";
+pub(super) const CHECKSUM: &str = "the checksum of a block does not match";
 
-fn read(file: &dyn DiskFile, path: &Path, number: u64) -> Result<Block, ReadError> {
+pub(super) fn read(file: &dyn DiskFile, path: &Path, number: u64) -> Result<Block, ReadError> {
     let offset = number * BLOCK_BYTES as u64;
     let mut block = [0; BLOCK_BYTES];
     match file.read_exact_at(&mut block, offset) {

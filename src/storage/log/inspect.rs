@@ -3,14 +3,134 @@
 use std::{io, sync::Arc};
 
 use super::{
-    file,
+    file::{self, FileHeader, HEADER_BYTES},
     recovery::{
         Chain, RecoverError, SeenFrame, check_last, damage, missing, open_file, read_file,
-        recover_full, see_frames,
+        see_frames,
     },
+    scan,
     writer::{LogFile, LogPlace},
 };
-use crate::{storage::manifest::Manifest, types::read::Damage};
+use crate::{
+    storage::manifest::Manifest,
+    types::{
+        id::{LogId, Position},
+        read::Damage,
+    },
+};
+
+/// How far a log is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// Nobody writes to it: to its last frame.
+    Closed,
+    /// It is open, and durable up to this log offset: not beyond.
+    Open(u64),
+}
+
+/// What is wrong with a log.
+#[derive(Debug, Clone)]
+pub(crate) enum LogFault {
+    Damaged(Damage),
+    /// A newer version wrote it.
+    TooNew(Damage),
+}
+
+impl LogFault {
+    /// Where, and what.
+    pub(crate) fn damage(&self) -> &Damage {
+        let (Self::Damaged(damage) | Self::TooNew(damage)) = self;
+        damage
+    }
+}
+
+/// What a file name says of a log file, whatever the file holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NamedFile {
+    pub(crate) name: String,
+    pub(crate) first_position: Position,
+    pub(crate) base_offset: u64,
+}
+
+/// The log files that are there, in order.
+pub(crate) fn named_files(place: &LogPlace) -> io::Result<Vec<NamedFile>> {
+    let names = match place.disk.list(&place.log_dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+        names => names?,
+    };
+    let found = names.into_iter().filter_map(|name| {
+        let base_offset = file::base_offset_of(&name)?;
+        let first_position = name.split('-').next()?.parse().ok()?;
+        Some(NamedFile {
+            name,
+            first_position,
+            base_offset,
+        })
+    });
+    let mut files: Vec<_> = found.collect();
+    files.sort_unstable_by_key(|file| file.base_offset);
+    Ok(files)
+}
+
+/// The log that the newest file belongs to whose header can be read.
+pub(crate) fn log_id(place: &LogPlace, named: &[NamedFile]) -> io::Result<Option<LogId>> {
+    for file in named.iter().rev() {
+        let opened = place.disk.open(&place.log_dir.join(&file.name))?;
+        let mut block = vec![0; HEADER_BYTES];
+        match opened.read_exact_at(&mut block, 0) {
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => continue,
+            read => read?,
+        }
+        if let Ok(header) = FileHeader::decode(&block) {
+            return Ok(Some(header.log_id));
+        }
+    }
+    Ok(None)
+}
+
+fn newest_is_missing(place: &LogPlace) -> RecoverError {
+    missing(
+        place,
+        "the newest log file that the manifest names is not there",
+    )
+}
+
+/// The files of a log that is open, up to a log offset; those that cannot be opened are told.
+pub(crate) fn open_through(
+    place: &LogPlace,
+    manifest: &Manifest,
+    end: u64,
+    tell: &mut dyn FnMut(LogFault),
+) -> io::Result<Vec<Arc<LogFile>>> {
+    let mut named = named_files(place)?;
+    named.retain(|file| file.base_offset <= end);
+    let is_newest = |file: &NamedFile| file.base_offset == manifest.newest_file;
+    // One that begins behind the end was made for what is not durable yet.
+    if manifest.newest_file <= end && !named.iter().any(is_newest) {
+        tell_error(newest_is_missing(place), tell)?;
+    }
+    open_named(place, manifest, &named, tell)
+}
+
+/// Opens those of some files that can be, and tells what is wrong with the others.
+pub(crate) fn open_named(
+    place: &LogPlace,
+    manifest: &Manifest,
+    named: &[NamedFile],
+    tell: &mut dyn FnMut(LogFault),
+) -> io::Result<Vec<Arc<LogFile>>> {
+    let mut files = Vec::with_capacity(named.len());
+    for NamedFile {
+        name, base_offset, ..
+    } in named
+    {
+        match open_file(place, manifest, *base_offset, place.log_dir.join(name)) {
+            Ok(file) => files.push(Arc::new(file)),
+            Err(error) => tell_error(error, tell)?,
+        }
+    }
+    Ok(files)
+}
 
 /// Reads every log file that is there, sealed or not, and changes nothing. Says how many bytes each one has once it was
 /// read, and tells every fault; behind one it goes on with the next file.
@@ -19,65 +139,74 @@ pub(crate) fn inspect(
     manifest: &Manifest,
     see: &mut dyn FnMut(&SeenFrame<'_>) -> Result<(), RecoverError>,
     read: &mut dyn FnMut(u64),
-    tell: &mut dyn FnMut(Damage),
+    tell: &mut dyn FnMut(LogFault),
 ) -> io::Result<()> {
-    let disk = &place.disk;
-    let mut tell_error = |error: RecoverError| match error {
-        RecoverError::Damaged(damage) => {
-            tell(damage);
-            Ok(())
-        }
-        RecoverError::TooNew { path, what } => {
-            tell(Damage {
-                path,
-                offset: 0,
-                what: format!("a newer version wrote it: {what}"),
-            });
-            Ok(())
-        }
-        RecoverError::Io { path, error, .. } => {
-            Err(io::Error::other(format!("{}: {error}", path.display())))
-        }
-    };
-    let mut names = disk.list(&place.log_dir)?;
-    names.retain(|name| file::base_offset_of(name).is_some());
-    names.sort_unstable_by_key(|name| file::base_offset_of(name));
-    let newest = names.last().and_then(|name| file::base_offset_of(name));
-    if newest != Some(manifest.newest_file) {
-        let what = "the newest log file that the manifest names is not there";
-        tell_error(missing(place, what))?;
+    let named = named_files(place)?;
+    if named.last().map(|file| file.base_offset) != Some(manifest.newest_file) {
+        tell_error(newest_is_missing(place), tell)?;
     }
-    let mut files = Vec::new();
-    for name in &names {
-        let base_offset = file::base_offset_of(name).unwrap_or_default();
-        match open_file(place, manifest, base_offset, place.log_dir.join(name)) {
-            Ok(file) => files.push(Arc::new(file)),
-            Err(error) => tell_error(error)?,
-        }
-    }
+    let files = open_named(place, manifest, &named, tell)?;
+    inspect_files(&files, manifest, Extent::Closed, see, read, tell)
+}
+
+/// [`inspect`] for files that are open.
+pub(crate) fn inspect_files(
+    files: &[Arc<LogFile>],
+    manifest: &Manifest,
+    extent: Extent,
+    see: &mut dyn FnMut(&SeenFrame<'_>) -> Result<(), RecoverError>,
+    read: &mut dyn FnMut(u64),
+    tell: &mut dyn FnMut(LogFault),
+) -> io::Result<()> {
     let sealed_through = manifest.sealed.through();
-    let starts_late = |file: &Arc<LogFile>| file.header.first_position > sealed_through.max(1);
-    if let Some(first) = files.first().filter(|file| starts_late(file)) {
+    if let Some(first) = files.first().filter(|file| begins_late(file, manifest)) {
         let what =
             format!("the segments end at position {sealed_through}, and the log begins here");
-        tell_error(damage(first, 0, &what).into())?;
+        tell_error(damage(first, 0, &what).into(), tell)?;
     }
     let mut chain = files.first().map(|file| Chain::at(&file.header));
     for (index, file) in files.iter().enumerate() {
         let mut here = chain.take().unwrap_or_else(|| Chain::at(&file.header));
-        let done = match files.get(index + 1) {
-            Some(next) => recover_full(file, &next.header, &mut here, see),
-            None => inspect_last(file, manifest, &mut here, see),
+        let next = files.get(index + 1).map(|next| next.header.base_offset);
+        let done = match (next, extent) {
+            (Some(end), _) | (None, Extent::Open(end)) => {
+                scan::whole_frames(file, end, &mut here, see)
+            }
+            (None, Extent::Closed) => inspect_last(file, manifest, &mut here, see),
         };
         match done {
             Ok(()) => chain = Some(here),
-            Err(error) => tell_error(error)?,
+            Err(error) => tell_error(error, tell)?,
         }
         read(file.file.bytes()?);
     }
     Ok(())
 }
 
+/// Whether events are missing between the segments and a log that begins with this file.
+pub(crate) fn begins_late(first: &LogFile, manifest: &Manifest) -> bool {
+    first.header.first_position > manifest.sealed.through().max(1)
+}
+
+fn tell_error(error: RecoverError, tell: &mut dyn FnMut(LogFault)) -> io::Result<()> {
+    match error {
+        RecoverError::Damaged(damage) => tell(LogFault::Damaged(damage)),
+        RecoverError::TooNew { path, what } => tell(LogFault::TooNew(Damage {
+            path,
+            offset: 0,
+            what: format!("a newer version wrote it: {what}"),
+        })),
+        RecoverError::Io { path, error, .. } => {
+            return Err(io::Error::new(
+                error.kind(),
+                format!("{}: {error}", path.display()),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The whole file is in memory meanwhile: what stands behind its frames tells whether they end where they should.
 fn inspect_last(
     file: &Arc<LogFile>,
     manifest: &Manifest,

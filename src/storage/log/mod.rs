@@ -8,7 +8,8 @@
 //! - [`frame`]: a batch, or a statement of what is durable.
 //! - [`row`]: one event.
 //! - `writer`: appends groups of frames, rolls over to new files.
-//! - `recovery`: reads a log at open, tells a torn tail from damage; `inspect`: checks one without opening it.
+//! - `recovery`: reads a log at open, tells a torn tail from damage; `inspect`: checks one without opening it;
+//!   `scan`: frame by frame.
 //!
 //! Offsets are log-wide unless they are said to be in a file: a frame's log offset counts the bytes of all frames before
 //! it. Everything is little-endian.
@@ -18,5 +19,6 @@ pub mod frame;
 pub(crate) mod inspect;
 pub(crate) mod recovery;
 pub mod row;
+pub(crate) mod scan;
 pub(crate) mod spare;
 pub(crate) mod writer;

@@ -204,7 +204,7 @@ impl Chain {
     }
 
     /// Moves behind a frame, if it continues the one before.
-    fn follow(&mut self, frame: &Frame<'_>) -> bool {
+    pub(super) fn follow(&mut self, frame: &Frame<'_>) -> bool {
         let continues = frame.previous_crc() == self.crc
             && frame.first_position() == self.position
             && frame.durable_offset() <= self.offset;
@@ -305,7 +305,7 @@ pub(super) fn open_file(
 }
 
 /// Reads a file that another follows: everything up to where that one begins must be right.
-pub(super) fn recover_full(
+fn recover_full(
     file: &Arc<LogFile>,
     next: &FileHeader,
     chain: &mut Chain,
@@ -523,14 +523,18 @@ pub(super) fn missing(place: &LogPlace, what: &str) -> RecoverError {
     })
 }
 
-fn too_new(file: &LogFile) -> RecoverError {
+pub(super) fn too_new(file: &LogFile) -> RecoverError {
     RecoverError::TooNew {
         path: file.path.clone(),
         what: InvalidFrame::TooNew.to_string(),
     }
 }
 
-fn io_error(path: &std::path::Path, doing: &'static str, error: io::Error) -> RecoverError {
+pub(super) fn io_error(
+    path: &std::path::Path,
+    doing: &'static str,
+    error: io::Error,
+) -> RecoverError {
     RecoverError::Io {
         path: path.to_owned(),
         doing,

@@ -10,6 +10,7 @@
 //! - [`reader`]: opens a file; [`batches`]: reads columns out of it; [`rows`]: makes rows of them; [`blocks`]: checks
 //!   every byte that is touched.
 //! - [`content`]: what columns hold, summed up, to compare what was written with what is read.
+//! - [`describe`]: what is known of a file whose summary was lost.
 //!
 //! The format has no checksum that its readers verify, so there is one for every block of the data, kept in the footer.
 //! The footer cannot hold its own: the caller keeps that of the tail, together with what else [`SegmentSummary`] says,
@@ -22,6 +23,7 @@ pub(crate) mod batches;
 mod blocks;
 pub(crate) mod compact;
 pub(crate) mod content;
+pub(crate) mod describe;
 pub(crate) mod reader;
 pub(crate) mod rows;
 pub(crate) mod schema;

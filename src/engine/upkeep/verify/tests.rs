@@ -10,8 +10,8 @@ use crate::{
     engine::{Engine, EngineOptions},
     storage::{
         disk::RealDisk,
-        index::{merge::merge, writer::RunWriter},
-        segment::{schema::SegmentOptions, writer::SegmentWriter},
+        index::{cache::BlockCache, merge::merge, reader::Run, writer::RunWriter},
+        segment::{reader::Segment, schema::SegmentOptions, writer::SegmentWriter},
     },
     types::{append::Batch, event::NewEvent, id::TenantId, limits::Limits},
 };
@@ -52,12 +52,9 @@ fn manifest(dir: &Path) -> Manifest {
     Manifest::read(&RealDisk, dir).unwrap().unwrap()
 }
 
-fn tenant(dir: &Path) -> Tenant {
-    Tenant {
-        place: LogPlace::new(Arc::new(RealDisk), dir, 0),
-        manifest: manifest(dir),
-        hasher: KeyHasher::default(),
-    }
+fn tenant(dir: &Path) -> Stored {
+    let place = LogPlace::new(Arc::new(RealDisk), dir, 0);
+    Stored::closed(place, manifest(dir), KeyHasher::default())
 }
 
 fn faults(dir: &Path) -> Vec<Damage> {

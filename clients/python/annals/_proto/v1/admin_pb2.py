@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x61nnals/v1/admin.proto\x12\tannals.v1\x1a\x1egoogle/protobuf/duration.proto\"\x1a\n\x18TriggerCompactionRequest\"F\n\x19TriggerCompactionResponse\x12)\n\x05stats\x18\x01 \x01(\x0b\x32\x1a.annals.v1.CompactionStats\"\x1b\n\x19GetCompactionStatsRequest\"G\n\x1aGetCompactionStatsResponse\x12)\n\x05stats\x18\x01 \x01(\x0b\x32\x1a.annals.v1.CompactionStats\"\xcb\x02\n\x0f\x43ompactionStats\x12\x10\n\x08segments\x18\x01 \x01(\x04\x12\x15\n\rsegment_bytes\x18\x02 \x01(\x04\x12\x16\n\x0esmall_segments\x18\x03 \x01(\x04\x12\x14\n\x0ctarget_bytes\x18\x04 \x01(\x04\x12\x0f\n\x07running\x18\x05 \x01(\x08\x12\x16\n\x0eprogress_bytes\x18\x06 \x01(\x04\x12\x1c\n\x14progress_bytes_total\x18\x07 \x01(\x04\x12\x13\n\x0b\x63ompactions\x18\x08 \x01(\x04\x12\x1a\n\x12\x63ompacted_segments\x18\t \x01(\x04\x12\x15\n\rwritten_bytes\x18\n \x01(\x04\x12\x10\n\x08\x66\x61ilures\x18\x0b \x01(\x04\x12\x12\n\nlast_error\x18\x0c \x01(\t\x12,\n\tlast_took\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration2\xd1\x01\n\x0c\x41\x64minService\x12^\n\x11TriggerCompaction\x12#.annals.v1.TriggerCompactionRequest\x1a$.annals.v1.TriggerCompactionResponse\x12\x61\n\x12GetCompactionStats\x12$.annals.v1.GetCompactionStatsRequest\x1a%.annals.v1.GetCompactionStatsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x61nnals/v1/admin.proto\x12\tannals.v1\x1a\x1egoogle/protobuf/duration.proto\"\x1a\n\x18TriggerCompactionRequest\"F\n\x19TriggerCompactionResponse\x12)\n\x05stats\x18\x01 \x01(\x0b\x32\x1a.annals.v1.CompactionStats\"\x1b\n\x19GetCompactionStatsRequest\"G\n\x1aGetCompactionStatsResponse\x12)\n\x05stats\x18\x01 \x01(\x0b\x32\x1a.annals.v1.CompactionStats\"\xcb\x02\n\x0f\x43ompactionStats\x12\x10\n\x08segments\x18\x01 \x01(\x04\x12\x15\n\rsegment_bytes\x18\x02 \x01(\x04\x12\x16\n\x0esmall_segments\x18\x03 \x01(\x04\x12\x14\n\x0ctarget_bytes\x18\x04 \x01(\x04\x12\x0f\n\x07running\x18\x05 \x01(\x08\x12\x16\n\x0eprogress_bytes\x18\x06 \x01(\x04\x12\x1c\n\x14progress_bytes_total\x18\x07 \x01(\x04\x12\x13\n\x0b\x63ompactions\x18\x08 \x01(\x04\x12\x1a\n\x12\x63ompacted_segments\x18\t \x01(\x04\x12\x15\n\rwritten_bytes\x18\n \x01(\x04\x12\x10\n\x08\x66\x61ilures\x18\x0b \x01(\x04\x12\x12\n\nlast_error\x18\x0c \x01(\t\x12,\n\tlast_took\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\"\x18\n\x16VerifyIntegrityRequest\"\xac\x01\n\x17VerifyIntegrityResponse\x12-\n\x08progress\x18\x01 \x01(\x0b\x32\x19.annals.v1.VerifyProgressH\x00\x12*\n\x05\x66\x61ult\x18\x02 \x01(\x0b\x32\x19.annals.v1.IntegrityFaultH\x00\x12+\n\x07summary\x18\x03 \x01(\x0b\x32\x18.annals.v1.VerifySummaryH\x00\x42\t\n\x07message\"9\n\x0eVerifyProgress\x12\x12\n\nbytes_done\x18\x01 \x01(\x04\x12\x13\n\x0b\x62ytes_total\x18\x02 \x01(\x04\"<\n\x0eIntegrityFault\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0c\n\x04what\x18\x03 \x01(\t\">\n\rVerifySummary\x12\r\n\x05\x66iles\x18\x01 \x01(\x04\x12\x0e\n\x06\x65vents\x18\x02 \x01(\x04\x12\x0e\n\x06\x66\x61ults\x18\x03 \x01(\x04\x32\xad\x02\n\x0c\x41\x64minService\x12^\n\x11TriggerCompaction\x12#.annals.v1.TriggerCompactionRequest\x1a$.annals.v1.TriggerCompactionResponse\x12\x61\n\x12GetCompactionStats\x12$.annals.v1.GetCompactionStatsRequest\x1a%.annals.v1.GetCompactionStatsResponse\x12Z\n\x0fVerifyIntegrity\x12!.annals.v1.VerifyIntegrityRequest\x1a\".annals.v1.VerifyIntegrityResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,6 +42,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETCOMPACTIONSTATSRESPONSE']._serialized_end=268
   _globals['_COMPACTIONSTATS']._serialized_start=271
   _globals['_COMPACTIONSTATS']._serialized_end=602
-  _globals['_ADMINSERVICE']._serialized_start=605
-  _globals['_ADMINSERVICE']._serialized_end=814
+  _globals['_VERIFYINTEGRITYREQUEST']._serialized_start=604
+  _globals['_VERIFYINTEGRITYREQUEST']._serialized_end=628
+  _globals['_VERIFYINTEGRITYRESPONSE']._serialized_start=631
+  _globals['_VERIFYINTEGRITYRESPONSE']._serialized_end=803
+  _globals['_VERIFYPROGRESS']._serialized_start=805
+  _globals['_VERIFYPROGRESS']._serialized_end=862
+  _globals['_INTEGRITYFAULT']._serialized_start=864
+  _globals['_INTEGRITYFAULT']._serialized_end=924
+  _globals['_VERIFYSUMMARY']._serialized_start=926
+  _globals['_VERIFYSUMMARY']._serialized_end=988
+  _globals['_ADMINSERVICE']._serialized_start=991
+  _globals['_ADMINSERVICE']._serialized_end=1292
 # @@protoc_insertion_point(module_scope)

@@ -45,6 +45,11 @@ class AdminServiceStub(object):
                 request_serializer=annals_dot_v1_dot_admin__pb2.GetCompactionStatsRequest.SerializeToString,
                 response_deserializer=annals_dot_v1_dot_admin__pb2.GetCompactionStatsResponse.FromString,
                 _registered_method=True)
+        self.VerifyIntegrity = channel.unary_stream(
+                '/annals.v1.AdminService/VerifyIntegrity',
+                request_serializer=annals_dot_v1_dot_admin__pb2.VerifyIntegrityRequest.SerializeToString,
+                response_deserializer=annals_dot_v1_dot_admin__pb2.VerifyIntegrityResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer(object):
@@ -65,6 +70,16 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def VerifyIntegrity(self, request, context):
+        """Reads every file of the tenant, checks every checksum, and compares what the log, the segments and their indexes say
+        of the same events, as of now. Reads and appends go on. Tells progress and faults as they are found, and ends with a
+        summary; without one, it did not get to the end. Given up when the call is cancelled. Changes nothing: repair needs
+        the server to be stopped.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +92,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.GetCompactionStats,
                     request_deserializer=annals_dot_v1_dot_admin__pb2.GetCompactionStatsRequest.FromString,
                     response_serializer=annals_dot_v1_dot_admin__pb2.GetCompactionStatsResponse.SerializeToString,
+            ),
+            'VerifyIntegrity': grpc.unary_stream_rpc_method_handler(
+                    servicer.VerifyIntegrity,
+                    request_deserializer=annals_dot_v1_dot_admin__pb2.VerifyIntegrityRequest.FromString,
+                    response_serializer=annals_dot_v1_dot_admin__pb2.VerifyIntegrityResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +154,33 @@ class AdminService(object):
             '/annals.v1.AdminService/GetCompactionStats',
             annals_dot_v1_dot_admin__pb2.GetCompactionStatsRequest.SerializeToString,
             annals_dot_v1_dot_admin__pb2.GetCompactionStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyIntegrity(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/annals.v1.AdminService/VerifyIntegrity',
+            annals_dot_v1_dot_admin__pb2.VerifyIntegrityRequest.SerializeToString,
+            annals_dot_v1_dot_admin__pb2.VerifyIntegrityResponse.FromString,
             options,
             channel_credentials,
             insecure,

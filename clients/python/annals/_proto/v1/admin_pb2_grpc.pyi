@@ -38,6 +38,12 @@ class AdminServiceStub:
     `GetCompactionStats` tells how far it is. Reads and appends go on.
     """
     GetCompactionStats: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetCompactionStatsRequest, _admin_pb2.GetCompactionStatsResponse]
+    VerifyIntegrity: _grpc.UnaryStreamMultiCallable[_admin_pb2.VerifyIntegrityRequest, _admin_pb2.VerifyIntegrityResponse]
+    """Reads every file of the tenant, checks every checksum, and compares what the log, the segments and their indexes say
+    of the same events, as of now. Reads and appends go on. Tells progress and faults as they are found, and ends with a
+    summary; without one, it did not get to the end. Given up when the call is cancelled. Changes nothing: repair needs
+    the server to be stopped.
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -49,6 +55,12 @@ class AdminServiceAsyncStub(AdminServiceStub):
     `GetCompactionStats` tells how far it is. Reads and appends go on.
     """
     GetCompactionStats: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetCompactionStatsRequest, _admin_pb2.GetCompactionStatsResponse]  # type: ignore[assignment]
+    VerifyIntegrity: _aio.UnaryStreamMultiCallable[_admin_pb2.VerifyIntegrityRequest, _admin_pb2.VerifyIntegrityResponse]  # type: ignore[assignment]
+    """Reads every file of the tenant, checks every checksum, and compares what the log, the segments and their indexes say
+    of the same events, as of now. Reads and appends go on. Tells progress and faults as they are found, and ends with a
+    summary; without one, it did not get to the end. Given up when the call is cancelled. Changes nothing: repair needs
+    the server to be stopped.
+    """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """Upkeep of a tenant's files. The tenant is named by the request metadata `annals-tenant`; without it, `default`."""
@@ -69,5 +81,17 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.GetCompactionStatsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.GetCompactionStatsResponse, _abc.Awaitable[_admin_pb2.GetCompactionStatsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def VerifyIntegrity(
+        self,
+        request: _admin_pb2.VerifyIntegrityRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_admin_pb2.VerifyIntegrityResponse], _abc.AsyncIterator[_admin_pb2.VerifyIntegrityResponse]]:
+        """Reads every file of the tenant, checks every checksum, and compares what the log, the segments and their indexes say
+        of the same events, as of now. Reads and appends go on. Tells progress and faults as they are found, and ends with a
+        summary; without one, it did not get to the end. Given up when the call is cancelled. Changes nothing: repair needs
+        the server to be stopped.
+        """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
