@@ -7,6 +7,8 @@
 //! `make scale EVENTS=100000000` runs it; without a number it says what it is and ends, so that it may be among the
 //! benchmarks.
 
+#![expect(clippy::cast_precision_loss, reason = "figures for people")]
+
 mod fill;
 mod measure;
 #[path = "../program/mod.rs"]

@@ -135,25 +135,21 @@ impl Ledger {
                 *place = answered;
             }
         }
-        match inner.seen.remove(&(writer, batch)) {
-            Some(seen) => agree(writer, batch, stands, seen),
-            None => {
-                inner.answered.insert((writer, batch), stands);
-                Ok(())
-            }
+        if let Some(seen) = inner.seen.remove(&(writer, batch)) {
+            return agree(writer, batch, stands, seen);
         }
+        inner.answered.insert((writer, batch), stands);
+        Ok(())
     }
 
     /// The audit saw a batch whole.
     fn seen(&self, writer: usize, batch: u64, stands: Stands) -> Result<(), Fault> {
         let mut inner = self.inner.lock();
-        match inner.answered.remove(&(writer, batch)) {
-            Some(answered) => agree(writer, batch, answered, stands),
-            None => {
-                inner.seen.insert((writer, batch), stands);
-                Ok(())
-            }
+        if let Some(answered) = inner.answered.remove(&(writer, batch)) {
+            return agree(writer, batch, answered, stands);
         }
+        inner.seen.insert((writer, batch), stands);
+        Ok(())
     }
 
     fn passed(&self, position: u64, place: Place) {

@@ -1,25 +1,22 @@
 //! Reads of all kinds, all the time, at random places: hot, sealed and cold. Each is compared with the story, or with
 //! another read that needs no index.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+mod listings;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use annals::{
-    AsOf, Client, Direction, Filter, Kind as ErrorKind, ReadRequest, Text, TimeRange, Timestamp,
-    client::{EntityState, NamePage, PageRequest},
+    AsOf, Client, Direction, Filter, ReadRequest, Text, TimeRange, Timestamp,
+    client::EntityState,
     proto::{Event, EventBatch, EventView},
     types::slot::{Partitions, slot},
 };
 use serde_json::Value;
 use tokio::time::sleep;
-use uuid::Uuid;
 
 use crate::{
     ledger::{Fault, Ledger, Stands, ensure},
-    run::{Run, chain},
+    run::Run,
     story::{Place, RARE_TYPE, Story, TYPES, merged, mixed, type_name, type_prefix},
 };
 
@@ -28,9 +25,6 @@ const SPAN: u64 = 4_000;
 /// Events of an entity that are read at most.
 const ENTITY_EVENTS: u64 = 2_000;
 const PAUSE: Duration = Duration::from_millis(20);
-/// Pages of a listing that are read.
-const PAGES: usize = 4;
-
 /// Reads as one tenant.
 #[derive(Debug)]
 pub(crate) struct Reads {
@@ -445,13 +439,13 @@ impl Reads {
             }
             3 => {
                 let count = u64::from(Partitions::default().count());
-                filter.partitions = (0..1 + self.below(4))
+                filter.partitions = (0..=self.below(4))
                     .map(|_| self.below(count) as u32)
                     .collect();
                 "read by partitions"
             }
             4 => {
-                let some: Vec<_> = (0..1 + self.below(5))
+                let some: Vec<_> = (0..=self.below(5))
                     .filter_map(|_| events.get(self.below(events.len() as u64) as usize))
                     .map(|event| Text::from(event.entity_id))
                     .collect();
@@ -506,131 +500,6 @@ impl Reads {
             );
             self.ledger.check(&event)?;
         }
-        Ok(())
-    }
-
-    /// Some pages of entities: in order, and each that has events.
-    async fn entities(&mut self) -> Result<(), Fault> {
-        let writer = self.below(self.story().writers() as u64) as usize;
-        let own = self.story().entities_per_writer();
-        let versions: Vec<_> = (0..own)
-            .map(|n| self.ledger.version(writer * own + n))
-            .collect();
-        let mut request = PageRequest {
-            prefix: Story::prefix(writer),
-            page_size: Some(1 + self.below(1_000) as u32),
-            page: None,
-        };
-        let mut listed = BTreeMap::new();
-        for _ in 0..PAGES {
-            let page: NamePage = self
-                .run
-                .ask("list entities", || self.client.entities(&request))
-                .await?;
-            for summary in page.names {
-                let name = summary.name.to_string();
-                let in_order = listed.last_key_value().is_none_or(|(last, _)| *last < name);
-                let is_right = in_order
-                    && name.starts_with(&request.prefix)
-                    && summary.last_position <= page.head;
-                ensure!(
-                    is_right,
-                    "{summary:?} is listed after {:?} at {}",
-                    listed.last_key_value(),
-                    page.head
-                );
-                listed.insert(name, summary.events);
-            }
-            request.page = page.next_page;
-            if request.page.is_none() {
-                break;
-            }
-        }
-        let is_whole = request.page.is_none();
-        for (n, version) in versions
-            .into_iter()
-            .enumerate()
-            .filter(|(_, version)| *version > 0)
-        {
-            let name = self.story().entity(writer * own + n);
-            if !is_whole
-                && listed
-                    .last_key_value()
-                    .is_some_and(|(last, _)| *last < name)
-            {
-                break;
-            }
-            let events = listed.get(&name).copied().unwrap_or(0);
-            ensure!(
-                events >= version,
-                "{name} has {version} events, and is listed with {events}"
-            );
-        }
-        Ok(())
-    }
-
-    /// All types: their events are all events.
-    async fn types(&mut self) -> Result<(), Fault> {
-        let request = PageRequest::default();
-        let page: NamePage = self
-            .run
-            .ask("list types", || self.client.event_types(&request))
-            .await?;
-        let events: u64 = page.names.iter().map(|name| name.events).sum();
-        ensure!(
-            events == page.head,
-            "{events} events by type, {} in all",
-            page.head
-        );
-        Ok(())
-    }
-
-    /// What nobody ever appended.
-    async fn unknown(&mut self) -> Result<(), Fault> {
-        let draw = self.draw();
-        let mut request = ReadRequest::default();
-        request
-            .filter
-            .entity_ids
-            .push(Text::from(format!("nobody-{draw}")));
-        let batches = self.events("read an unknown entity", &request).await?;
-        ensure!(batches.is_empty(), "nobody-{draw} has events");
-        let id = Uuid::from_u64_pair(u64::MAX, draw);
-        let (answer, _) = self
-            .run
-            .call("get an unknown event", || self.client.event_by_id(id))
-            .await?;
-        match answer {
-            Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
-            Err(e) => Err(Fault(format!("an unknown event: {}", chain(&e)))),
-            Ok(event) => Err(Fault(format!("{id} was never sent, and is {event:?}"))),
-        }
-    }
-
-    /// Figures that have to agree with each other and with what was answered.
-    async fn stats(&mut self) -> Result<(), Fault> {
-        let answered = self.ledger.head();
-        let stats = self.run.ask("stats", || self.client.stats()).await?;
-        let Some(tenant) = stats.tenants.first() else {
-            return Err(Fault("no figures about the tenant".to_owned()));
-        };
-        let sum: u64 = tenant.events_per_partition.iter().sum();
-        ensure!(
-            sum == tenant.head,
-            "{sum} events in partitions, the head is {}",
-            tenant.head
-        );
-        ensure!(
-            tenant.head >= answered,
-            "the head is {}, and {answered} was answered",
-            tenant.head
-        );
-        ensure!(
-            tenant.poisoned.is_none(),
-            "the log of {} is poisoned: {:?}",
-            tenant.tenant,
-            tenant.poisoned
-        );
         Ok(())
     }
 
@@ -710,10 +579,6 @@ fn views(batches: &[EventBatch]) -> impl Iterator<Item = Result<EventView<'_>, F
     events.map(|event| event.map_err(|e| Fault(e.to_string())))
 }
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "it is used as a function of what an option holds"
-)]
 fn micros(time: prost_types::Timestamp) -> i64 {
     time.seconds * 1_000_000 + i64::from(time.nanos) / 1_000
 }

@@ -121,7 +121,7 @@ pub(crate) struct Calls {
 /// Whether the server can be called.
 #[derive(Debug, Clone, Copy)]
 struct Up {
-    is_up: bool,
+    serves: bool,
     starts: u64,
     since: Instant,
 }
@@ -147,7 +147,7 @@ impl Run {
             settings,
             begun: now,
             up: watch::Sender::new(Up {
-                is_up: false,
+                serves: false,
                 starts: 0,
                 since: now,
             }),
@@ -160,23 +160,23 @@ impl Run {
 
     pub(crate) fn goes_up(&self) {
         self.up.send_modify(|up| {
-            up.is_up = true;
+            up.serves = true;
             up.starts += 1;
             up.since = Instant::now();
         });
     }
 
     pub(crate) fn goes_down(&self) {
-        self.up.send_modify(|up| up.is_up = false);
+        self.up.send_modify(|up| up.serves = false);
     }
 
     pub(crate) fn is_up(&self) -> bool {
-        self.up.borrow().is_up
+        self.up.borrow().serves
     }
 
     async fn until_up(&self) -> Up {
         let mut up = self.up.subscribe();
-        let up = up.wait_for(|up| up.is_up).await;
+        let up = up.wait_for(|up| up.serves).await;
         *up.expect("the sender lives as long")
     }
 
@@ -256,7 +256,7 @@ impl Run {
         }
         self.lost.fetch_add(1, Ordering::Relaxed);
         let now = *self.up.borrow();
-        let is_explained = !now.is_up || now.starts != up.starts || now.since.elapsed() < GRACE;
+        let is_explained = !now.serves || now.starts != up.starts || now.since.elapsed() < GRACE;
         if is_explained {
             return Ok(());
         }

@@ -110,8 +110,7 @@ impl Watched {
     fn state(&self, side: usize, sum: Sum) -> Result<(), Fault> {
         let mut sums = self.sums.lock();
         sums[side].push_back(sum);
-        while let ([Some(counted), Some(got)], _) =
-            (std::array::from_fn(|n| sums[n].front().copied()), ())
+        while let [Some(counted), Some(got)] = [0, 1].map(|side: usize| sums[side].front().copied())
         {
             ensure!(
                 counted == got,
@@ -191,7 +190,7 @@ impl Receiving {
                 Ok(Err(e)) => return Err(Fault(format!("a subscription ended: {}", chain(&e)))),
                 // Without events there are no checkpoints either.
                 Err(_) if !self.run.is_up() || self.run.is_stopping() => {
-                    silent_since = Instant::now()
+                    silent_since = Instant::now();
                 }
                 Err(_) => ensure!(
                     silent_since.elapsed() < SILENCE,

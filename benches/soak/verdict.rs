@@ -58,18 +58,16 @@ pub(crate) async fn of_tenant(run: &Arc<Run>, tenant: &Tenant) -> Result<Vec<Che
     let mut again = Audit::again(tenant.ledger.clone());
     let read = read_all(run, tenant, &mut again).await;
     let what = format!("{name}: read once more from the beginning, it is the same");
-    match read {
-        Err(fault) => checks.push(Check::failed(what, &fault)),
-        Ok(()) => {
-            let is_well =
-                again.position == audited.0 && again.slots == audited.1 && again.is_whole();
-            let found = format!(
-                "{} events in {:.1} s",
-                thousands(again.position),
-                begun.elapsed().as_secs_f64()
-            );
-            checks.push(Check::new(what, found, is_well));
-        }
+    if let Err(fault) = read {
+        checks.push(Check::failed(what, &fault));
+    } else {
+        let is_well = again.position == audited.0 && again.slots == audited.1 && again.is_whole();
+        let found = format!(
+            "{} events in {:.1} s",
+            thousands(again.position),
+            begun.elapsed().as_secs_f64()
+        );
+        checks.push(Check::new(what, found, is_well));
     }
 
     let stats = run.ask("stats", || tenant.client.stats()).await?;

@@ -89,7 +89,7 @@ impl Writer {
     pub(crate) async fn append(mut self) -> Result<(), Fault> {
         while !self.run.is_stopping() {
             sleep_until(self.due).await;
-            let sent = self.prepare(true);
+            let sent = self.prepare();
             let draw = mixed(sent.number ^ (self.number as u64) << 32);
             if self.story().kind(self.number, sent.number) == Kind::Shared {
                 self.append_shared(sent).await?;
@@ -105,7 +105,7 @@ impl Writer {
             let appended = answer.map_err(|e| self.refused(sent.number, &e))?;
             self.run
                 .record_events("append", appended.versions.len() as u64);
-            self.answered(Sent { is_again, ..sent }, appended)?;
+            self.answered(&Sent { is_again, ..sent }, appended)?;
             self.look_back(draw >> 8).await?;
         }
         Ok(())
@@ -167,7 +167,7 @@ impl Writer {
                             let sent = sent.ok_or_else(|| Fault("a stream answered once too often".to_owned()))?;
                             let events = appended.versions.len() as u64;
                             self.run.record("append over a stream", sent.at.elapsed(), events);
-                            self.answered(sent, appended)?;
+                            self.answered(&sent, appended)?;
                         }
                         Err(e) if is_transient(&e) => return Ok(()),
                         Err(e) => return Err(self.refused(in_flight.front().map_or(0, |sent| sent.number), &e)),
@@ -177,7 +177,7 @@ impl Writer {
                     if in_flight.is_empty() {
                         silent_since = Instant::now();
                     }
-                    let sent = self.prepare(false);
+                    let sent = self.prepare();
                     let is_lost = sender.send(&sent.batch).await.is_err();
                     in_flight.push_back(sent);
                     if is_lost {
@@ -188,8 +188,9 @@ impl Writer {
         }
     }
 
-    /// The next batch, with the guards and cursors that hold once those before it are appended.
-    fn prepare(&mut self, waits: bool) -> Sent {
+    /// The next batch, with the guards and cursors that hold once those before it are appended; of a shared entity
+    /// without, since others append to it meanwhile.
+    fn prepare(&mut self) -> Sent {
         let (writer, number) = (self.number, self.next);
         self.next += 1;
         let story = self.ledger.story.clone();
@@ -229,9 +230,6 @@ impl Writer {
         let pause = Duration::from_secs_f64(batch.events.len() as f64 / self.rate);
         let earliest = Instant::now().checked_sub(CATCH_UP).unwrap_or(self.due);
         self.due = self.due.max(earliest) + pause;
-        if waits && kind == Kind::Shared {
-            // Its guard is made with each try.
-        }
         self.ledger.sending(writer, number);
         Sent {
             number,
@@ -243,7 +241,7 @@ impl Writer {
     }
 
     /// Checks the answer of a batch, and keeps it.
-    fn answered(&mut self, sent: Sent, appended: Appended) -> Result<(), Fault> {
+    fn answered(&mut self, sent: &Sent, appended: Appended) -> Result<(), Fault> {
         let (writer, number) = (self.number, sent.number);
         let events = sent.batch.events.len();
         let whole = appended.last_position + 1 - appended.first_position == events as u64;
@@ -315,11 +313,11 @@ impl Writer {
                     let expected = appended.duplicate || appended.versions == [version + 1];
                     ensure!(expected, "guarded by version {version}: {appended:?}");
                     self.shared[shared] = appended.versions.first().copied().unwrap_or(version);
-                    return self.answered(sent, appended);
+                    return self.answered(&sent, appended);
                 }
                 Err(e) => match e.guard_failure() {
                     Some(GuardFailure::Entity { found, .. }) if *found > version => {
-                        self.shared[shared] = *found
+                        self.shared[shared] = *found;
                     }
                     _ => return Err(self.refused(number, &e)),
                 },

@@ -27,7 +27,10 @@ fn a_good_log() -> (Vec<Event>, Vec<(Answered, Vec<u64>)>) {
     let (mut log, mut answers) = (Vec::new(), Vec::new());
     let mut versions = HashMap::new();
     for (batch, writer) in (0..BATCHES).flat_map(|b| (0..WRITERS).map(move |w| (b, w))) {
-        let (first, recorded_at) = (log.len() as u64 + 1, 1_000 + log.len() as i64);
+        let (first, recorded_at) = (
+            log.len() as u64 + 1,
+            1_000 + i64::try_from(log.len()).unwrap(),
+        );
         let mut of_batch = Vec::new();
         for (at, event) in story.events(writer, batch).into_iter().enumerate() {
             let entity = story.entity_of(Place { writer, batch, at });
@@ -122,23 +125,23 @@ fn the_checks_of_the_soak_see_every_kind_of_fault() {
         ("another payload", |log| log[50].payload = "{}".to_owned()),
         ("a space more in a payload", |log| log[50].payload.push(' ')),
         ("another entity", |log| {
-            log[50].entity_id = log[49].entity_id.clone() + "x"
+            log[50].entity_id = log[49].entity_id.clone() + "x";
         }),
         ("another type", |log| {
-            log[50].event_type = "order.lost".to_owned()
+            log[50].event_type = "order.lost".to_owned();
         }),
         ("a tag less", |log| drop(log[50].tags.pop())),
         ("other metadata", |log| {
-            log[50].metadata = Some("{}".to_owned())
+            log[50].metadata = Some("{}".to_owned());
         }),
         ("another time of its own", |log| {
-            log[50].occurred_at = Some(time(5))
+            log[50].occurred_at = Some(time(5));
         }),
         ("an event that nobody sent", |log| {
-            log[50].event_id = uuid::Uuid::from_u128(u128::MAX).to_string()
+            log[50].event_id = uuid::Uuid::from_u128(u128::MAX).to_string();
         }),
         ("a position twice", |log| {
-            log[50].position = log[49].position
+            log[50].position = log[49].position;
         }),
         ("a gap of positions", |log| drop(log.remove(50))),
         ("an event lost", |log| {
@@ -157,7 +160,7 @@ fn the_checks_of_the_soak_see_every_kind_of_fault() {
         ("a time before the one before", |log| {
             log.iter_mut()
                 .skip(50)
-                .for_each(|e| e.recorded_at = Some(time(1)))
+                .for_each(|e| e.recorded_at = Some(time(1)));
         }),
         ("the last batch cut", |log| drop(log.pop())),
         ("the end lost", |log| log.truncate(60)),
