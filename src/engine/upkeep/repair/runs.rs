@@ -180,10 +180,10 @@ fn write_chunk(
     }
     writer.ids(ids)?;
     for kind in [NameKind::Entity, NameKind::Type, NameKind::Tag] {
-        for (hash, name) in part.names(kind).sorted() {
-            let (before, rows) = part.all(kind, (hash, &name));
-            writer.name(kind, &name, before, rows.into_iter())?;
-        }
+        part.names(kind).each_sorted(|name, found| {
+            let positions = found.rows.iter().map(|row| first + Position::from(*row));
+            writer.name(kind, name, found.before, positions)
+        })?;
     }
     Ok(writer.finish()?)
 }
