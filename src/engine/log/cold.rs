@@ -91,8 +91,8 @@ impl Log {
             self.recorded_at.store(recorded_at, Ordering::Relaxed);
         }
         self.index.open(opened, &sealed);
-        for (slot, events) in self.slots.iter().zip(&sealed.events_per_slot) {
-            slot.store(*events, Ordering::Relaxed);
+        for (slot, events) in self.slots.lock().iter_mut().zip(&sealed.events_per_slot) {
+            *slot = *events;
         }
         self.cursors.lock().extend(sealed.cursors);
         Ok(())

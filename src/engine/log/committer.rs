@@ -208,16 +208,18 @@ fn publish<'a>(
         let end = rows + batch.frame.rows().len() as u64;
         log.table
             .push(&chunk.file, offsets, end, recorded_at.as_micros());
-        for event in &batch.events {
-            log.slots[usize::from(event.slot)].fetch_add(1, Ordering::Relaxed);
-        }
         events += batch.events.len() as u64;
         start += batch.frame.bytes().len() as u64;
     }
     let bytes = chunks.iter().map(|chunk| chunk.bytes.len() as u64).sum();
     keep_recent(log, chunks);
     log.publish_cursors(batches.clone().flat_map(|batch| &batch.cursors));
+    let mut slots = log.slots.lock();
+    for event in batches.clone().flat_map(|batch| &batch.events) {
+        slots[usize::from(event.slot)] += 1;
+    }
     let head = log.head.advance(events);
+    drop(slots);
     telemetry::appended(events, bytes);
     telemetry::head(&log.tenant, head);
     let published = batches.clone().count();

@@ -164,7 +164,8 @@ pub(crate) struct Log {
     recent: Arc<RecentLog>,
     /// Where cursors stand as of the head.
     cursors: Mutex<HashMap<Text, Position>>,
-    slots: Box<[AtomicU64]>,
+    /// Events of each slot up to the head, which moves with them.
+    slots: Mutex<Box<[u64]>>,
     /// Time of the newest group, µs.
     recorded_at: AtomicI64,
     log_bytes: AtomicU64,
@@ -271,7 +272,7 @@ impl Log {
             recent: Arc::new(RecentLog::new()),
             kept: KeptFiles::new(Arc::clone(&shared.keep)),
             cursors: Mutex::default(),
-            slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(),
+            slots: Mutex::new(vec![0; SLOTS].into()),
             recorded_at: AtomicI64::new(0),
             log_bytes: AtomicU64::new(0),
             sequencer: Mutex::new(Sequencer::new(1, HashMap::new())),
@@ -348,7 +349,7 @@ impl Log {
                 }
             }
             ids.insert(hash(row.event_id().as_bytes()), position);
-            self.slots[slot(entity)].fetch_add(1, Ordering::Relaxed);
+            self.slots.lock()[slot(entity)] += 1;
             *next += 1;
         }
         if at != rows.len() {
@@ -467,12 +468,13 @@ impl Log {
     pub(crate) fn stats(&self, partitions: Partitions) -> TenantStats {
         // First the pieces: what they say is sealed is then never beyond the head.
         let pieces = self.pieces();
+        let slots = self.slots.lock();
         let head = self.head();
         let mut events_per_partition = vec![0; partitions.count() as usize];
-        for (slot, events) in self.slots.iter().enumerate() {
-            let partition = partitions.of_slot(slot) as usize;
-            events_per_partition[partition] += events.load(Ordering::Relaxed);
+        for (slot, events) in slots.iter().enumerate() {
+            events_per_partition[partitions.of_slot(slot) as usize] += events;
         }
+        drop(slots);
         let poisoned = match &self.sequencer.lock().state {
             State::Poisoned(reason) => Some(reason.clone()),
             State::Open | State::Closing => None,

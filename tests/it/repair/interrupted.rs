@@ -1,5 +1,7 @@
 //! The power goes at every change of a repair: what is left is no worse, and the next one gets to the end.
 
+use std::fmt::Write;
+
 use annals::engine::upkeep::verify::Outcome;
 
 use super::{HARMS, contents, harm, keeping_options, repair, try_repair};
@@ -52,7 +54,7 @@ fn a_repair_that_was_interrupted_is_done_again() {
         for path in &files {
             let kind = *rng.pick(&HARMS);
             harm(&harmed, path, kind, &mut rng);
-            kinds += &format!("{kind:?} {} ", path.file_name().unwrap().display());
+            write!(kinds, "{kind:?} {} ", path.file_name().unwrap().display()).unwrap();
         }
         assert_ne!(contents(&harmed), contents(&log.disk));
         interrupt_at_every_change(&log, &harmed, &kinds);

@@ -1,6 +1,9 @@
 //! Each kind of file, one at a time and several at once.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fmt::Write,
+    path::{Path, PathBuf},
+};
 
 use annals::EngineOptions;
 
@@ -213,21 +216,29 @@ fn what_happens_to_several_files_is_repaired() {
             let with_logs = rng.chance(50);
             let mut files = repairable(&disk, &options);
             // Nor for what the manifest says of cursors.
-            let not_both = |path: &PathBuf| match with_logs {
-                true => !is_of(path, "parquet") && !path.ends_with("manifest"),
-                false => !is_of(path, "log"),
+            let not_both = |path: &PathBuf| {
+                if with_logs {
+                    !is_of(path, "parquet") && !path.ends_with("manifest")
+                } else {
+                    !is_of(path, "log")
+                }
             };
             files.retain(not_both);
             let disk = disk.restart();
             let mut context = format!("seed {seed}");
-            for _ in 0..1 + rng.below(6) {
+            for _ in 0..=rng.below(6) {
                 if files.is_empty() {
                     break;
                 }
                 let path = files.swap_remove(rng.below(files.len()));
                 let kind = *rng.pick(&HARMS);
                 harm(&disk, &path, kind, &mut rng);
-                context += &format!(", {kind:?} {}", path.file_name().unwrap().display());
+                write!(
+                    context,
+                    ", {kind:?} {}",
+                    path.file_name().unwrap().display()
+                )
+                .unwrap();
             }
             let (repaired, heard) = repair(&disk, &options);
             let left = (repaired.left.faults, heard.lost.len());

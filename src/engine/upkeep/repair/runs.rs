@@ -180,8 +180,9 @@ fn write_chunk(
     }
     writer.ids(ids)?;
     for kind in [NameKind::Entity, NameKind::Type, NameKind::Tag] {
-        part.each_name(kind, |name, before, positions| {
-            writer.name(kind, name, before, positions)
+        part.names(kind).each_sorted(|name, found| {
+            let positions = found.rows.iter().map(|row| first + Position::from(*row));
+            writer.name(kind, name, found.before, positions)
         })?;
     }
     Ok(writer.finish()?)
