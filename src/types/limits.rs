@@ -101,7 +101,7 @@ impl Default for Limits {
             log_file_bytes: 64 << 20,
             seal_events: 1 << 18,
             seal_bytes: 64 << 20,
-            seal_backlog_max: 8,
+            seal_backlog_max: 4,
             row_group_events: 128 << 10,
             run_fan_in: 8,
             compact_target_bytes: 1 << 30,

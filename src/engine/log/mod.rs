@@ -4,6 +4,7 @@
 //! - [`prepared`]: a batch that passed its checks; [`repeat`]: one that was sent before.
 //! - [`committer`]: makes what is queued durable and shows it, on a thread of its own.
 //! - [`index`]: the lookup, in pieces; [`part`] and [`names`]: a piece in memory; [`set`]: what can be asked of them.
+//! - [`recovered`]: enters what stands in a log that is opened.
 //! - [`ids`]: ids of the newest events; [`rows`]: where events stand.
 //! - [`seal`]: gives complete parts their lasting form; [`cold`]: reads it; [`kept`]: log files that stay all the same;
 //!   [`merge`]: index runs; [`compact`]: segments.
@@ -28,6 +29,7 @@ pub(crate) mod part;
 pub(crate) mod prepared;
 pub(crate) mod read;
 pub(crate) mod recent;
+mod recovered;
 mod repeat;
 pub(crate) mod rows;
 pub(crate) mod scan;
@@ -45,7 +47,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use tracing::{info, warn};
 
@@ -54,7 +55,7 @@ use self::{
     compact::Compacting,
     head::Head,
     ids::RecentIds,
-    index::{Index, Pieces, SealedCounts},
+    index::{Index, Pieces},
     kept::{EndedFile, KeepBudget, KeptFiles},
     merge::Merging,
     read::{Reader, Residue},
@@ -71,9 +72,7 @@ use crate::{
     storage::{
         index::cache::BlockCache,
         log::{
-            frame::FRAME_HEADER_BYTES,
             recovery::{self, RecoverError, SeenFrame},
-            row::Row,
             writer::{LogPlace, LogWriter},
         },
         manifest::{Manifest, OpenManifest},
@@ -83,8 +82,8 @@ use crate::{
         hash::KeyHasher,
         id::{LogId, Position, TenantId, Version},
         limits::{CLOCK_BEHIND_MAX, Limits},
-        read::{Damage, Direction, Filter, NameKind, ReadError},
-        slot::{Partitions, SLOTS, slot},
+        read::{Direction, Filter, NameKind, ReadError},
+        slot::{Partitions, SLOTS},
         text::Text,
         time::{Clock, Timestamp},
     },
@@ -287,88 +286,6 @@ impl Log {
             place,
             space: Space::default(),
         }
-    }
-
-    /// Enters a frame that stands in the log into the index. Its first events may be sealed.
-    fn see(&self, seen: &SeenFrame<'_>, next: &mut Position) -> Result<(), RecoverError> {
-        let SeenFrame { file, start, frame } = seen;
-        let rows_at = start + FRAME_HEADER_BYTES as u64;
-        let damage = |offset: usize, what: String| Damage {
-            path: file.path.clone(),
-            offset: rows_at + offset as u64,
-            what,
-        };
-        let rows = Bytes::copy_from_slice(frame.rows());
-        let events = frame.events() as usize;
-        let mut offsets = Vec::with_capacity(events);
-        let first = frame.first_position();
-        let is_sealed = first < *next;
-        let pieces = if is_sealed {
-            self.pieces()
-        } else {
-            let bytes = frame.as_bytes().len();
-            let limits = &self.shared.limits;
-            self.index
-                .for_batch(&self.pieces(), first, events, bytes, limits)
-        };
-        let ids = if is_sealed {
-            self.ids.generations()
-        } else {
-            self.ids.for_events(events)
-        };
-        let mut counts = SealedCounts::new();
-        let mut at = 0;
-        for position in (first..).take(events) {
-            let row =
-                Row::check(rows.slice(at..), position).map_err(|e| damage(at, e.to_string()))?;
-            offsets.push(rows_at + at as u64);
-            at += row.as_bytes().len();
-            if is_sealed {
-                continue;
-            }
-            let start = at - row.as_bytes().len();
-            let hash = |name: &[u8]| self.index.hasher.hash(name);
-            let (entity, event_type) = (row.entity_id(), row.event_type());
-            let mut push = |kind, name: &[u8]| {
-                let name = Text::from(Bytes::copy_from_slice(name));
-                let hash = hash(name.as_bytes());
-                if kind != NameKind::Tag {
-                    pieces.count_sealed(kind, hash, &name, &mut counts)?;
-                }
-                Ok::<_, ReadError>(pieces.push(kind, hash, &name, position, &counts))
-            };
-            let version = push(NameKind::Entity, entity)?;
-            if version != row.version() {
-                let what = format!("an event states version {}, it is {version}", row.version());
-                return Err(damage(start, what).into());
-            }
-            push(NameKind::Type, event_type)?;
-            for (i, tag) in row.tags().enumerate() {
-                if !row.tags().take(i).any(|earlier| earlier == tag) {
-                    push(NameKind::Tag, tag)?;
-                }
-            }
-            ids.insert(hash(row.event_id().as_bytes()), position);
-            self.slots.lock()[slot(entity)] += 1;
-            *next += 1;
-        }
-        if at != rows.len() {
-            let what = "a frame has more rows than it says".to_owned();
-            return Err(damage(at, what).into());
-        }
-        let end = rows_at + at as u64;
-        self.table
-            .push(file, offsets.into_iter(), end, frame.recorded_at());
-        for (name, position) in frame.cursors() {
-            self.cursors
-                .lock()
-                .insert(Text::from(Bytes::copy_from_slice(name)), position);
-        }
-        self.recorded_at
-            .fetch_max(frame.recorded_at(), Ordering::Relaxed);
-        let end = file.log_offset(start + frame.as_bytes().len() as u64);
-        self.log_bytes.store(end, Ordering::Relaxed);
-        Ok(())
     }
 
     /// The last durable position.

@@ -81,6 +81,12 @@ pub(super) fn assemble(
         });
     }
     let through = sealed.through();
+    // Without a segment nothing is sealed: the log holds it, or nobody does.
+    let runs = if through > 0 {
+        runs
+    } else {
+        Described::default()
+    };
     for piece in cover(&runs, through, RUN_EVENTS_MAX) {
         sealed.runs.push(match piece {
             Piece::Found(Summary::Run(found)) => *found,
