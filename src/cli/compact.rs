@@ -18,8 +18,8 @@ const ASK_EVERY: Duration = Duration::from_millis(200);
 /// Compact small segments into large ones
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The server does so by itself, a few at a time and at the pace of compact.bytes_per_second. This starts it for all that
-can be compacted, as fast as the disk lets, and waits until it is done. Reads and appends go on; to end the wait ends
+The server does so by itself, a few at a time and at the pace of compact.bytes_per_second. This starts it for all that \
+can be compacted, as fast as the disk lets, and waits until it is done. Reads and appends go on; to end the wait ends \
 nothing on the server.
 
 Examples:

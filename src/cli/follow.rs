@@ -15,7 +15,7 @@ use crate::{
 /// Print events as JSON lines, and go on with those to come
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Begins with the first event of the log unless told otherwise. A lost connection is taken up again where it ended, without
+Begins with the first event of the log unless told otherwise. A lost connection is taken up again where it ended, without \
 gap or repeat. Lines are as those of `annals read`.
 
 Examples:

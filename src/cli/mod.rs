@@ -36,7 +36,8 @@ use self::{error::CliError, output::message};
     arg_required_else_help = true,
     after_help = "\
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage.
-Commands but `serve` and `verify --data` talk to the server at --url (ANNALS_URL), as --tenant (ANNALS_TENANT), with --token (ANNALS_TOKEN)."
+Commands but `serve` and `verify --data` talk to the server at --url (ANNALS_URL), as --tenant (ANNALS_TENANT), with \
+--token (ANNALS_TOKEN)."
 )]
 struct Cli {
     #[command(subcommand)]

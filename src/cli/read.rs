@@ -17,7 +17,7 @@ use crate::types::{
 /// Print events as JSON lines, in the order of the log
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A line has position, entity_id, version, event_type, event_id, recorded_at, payload, and where the event has them
+A line has position, entity_id, version, event_type, event_id, recorded_at, payload, and where the event has them \
 occurred_at, metadata and tags.
 
 Examples:

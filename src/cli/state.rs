@@ -12,7 +12,7 @@ use crate::{client::EntityState, types::read::AsOf};
 /// Print the state of an entity: its events' payloads, merged
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The state is the JSON merge patch (RFC 7396) of the payloads in the order of versions; a payload that is no object
+The state is the JSON merge patch (RFC 7396) of the payloads in the order of versions; a payload that is no object \
 replaces it. Before the first event it is null.
 
 Examples:

@@ -29,15 +29,15 @@ use crate::{
 /// Check every byte on disk: through the server, or of a data directory that no server uses; and repair what can be
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Reads every file, checks every checksum, and compares what the log, the segments and their indexes say of the same events.
+Reads every file, checks every checksum, and compares what the log, the segments and their indexes say of the same events. \
 One line for each fault; exit code 1 if there is any. Changes nothing without --repair.
 
-Without --data, the server at --url verifies its tenant --tenant, while it goes on serving. With --data, all tenants of a
+Without --data, the server at --url verifies its tenant --tenant, while it goes on serving. With --data, all tenants of a \
 directory are verified that no server uses.
 
-With --repair, indexes are rebuilt from segments, segments are sealed again from log files that still hold their events,
-and the manifest is rebuilt from the other files. Files that were damaged are copied to `damaged/` in the tenant's folder.
-One line for each repair. Exit code 0 only if all is well afterwards and nothing was lost; what is lost is told, and must
+With --repair, indexes are rebuilt from segments, segments are sealed again from log files that still hold their events, \
+and the manifest is rebuilt from the other files. Files that were damaged are copied to `damaged/` in the tenant's folder. \
+One line for each repair. Exit code 0 only if all is well afterwards and nothing was lost; what is lost is told, and must \
 come from a backup.
 
 Examples:

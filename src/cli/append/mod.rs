@@ -48,8 +48,8 @@ Each line is an object with entity_id, event_type and payload (any JSON value, k
   occurred_at  your own time, RFC 3339
 Input that is packed with gzip is unpacked.
 
-With --resume event ids follow from the content of the file: run the same command again after it was stopped, and only
-what is missing is appended. The file may have grown; lines already appended must not change. Two files that begin with
+With --resume event ids follow from the content of the file: run the same command again after it was stopped, and only \
+what is missing is appended. The file may have grown; lines already appended must not change. Two files that begin with \
 the same lines share them. The server looks for repeats at least in the tenant's last 1,000,000 events.
 
 Examples:

@@ -36,8 +36,8 @@ Works:
   subscribe      catching up with the log, then how long events take from their acknowledgement to a subscriber
   no-match       guarded by `no event has this tag` and unguarded appends in turns
 
-Works that need events append them first (--prepare). It all stays in the log: use a server whose data you can throw away.
-Figures are printed beside floors of the same machine in the same run: an empty gRPC call by as many callers, and
+Works that need events append them first (--prepare). It all stays in the log: use a server whose data you can throw away. \
+Figures are printed beside floors of the same machine in the same run: an empty gRPC call by as many callers, and \
 fdatasync of 4 KiB in a written file in --floor-dir, which must be on the disk of the server's data to mean anything.
 
 Examples:
