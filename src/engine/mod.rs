@@ -18,6 +18,7 @@ pub mod upkeep;
 
 use std::{
     collections::HashMap,
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -257,7 +258,7 @@ impl Engine {
     ) -> Result<Self, OpenError> {
         let dir = dir.into();
         let tenants_dir = dir.join("tenants");
-        let failed = |e: std::io::Error| OpenError::io("opening", &dir, &e);
+        let failed = |e: io::Error| OpenError::io("opening", &dir, &e);
         disk.make_dir(&dir).map_err(failed)?;
         let lock = lock_dir(&*disk, &dir)?;
         disk.make_dir(&tenants_dir).map_err(failed)?;
@@ -306,10 +307,8 @@ impl Engine {
         hasher: KeyHasher,
         tell: &mut dyn FnMut(Told),
     ) -> Result<Verified, OpenError> {
-        let tenants_dir = dir.join("tenants");
-        let failed = |e: std::io::Error| OpenError::io("verifying", dir, &e);
-        // Before the lock, which would make a file in it.
-        disk.list(&tenants_dir).map_err(failed)?;
+        let failed = |e: io::Error| OpenError::io("verifying", dir, &e);
+        let tenants_dir = existing_tenants_dir(&**disk, dir).map_err(failed)?;
         let _lock = lock_dir(&**disk, dir)?;
         verify::verify(disk, &tenants_dir, hasher, tell).map_err(failed)
     }
@@ -331,10 +330,8 @@ impl Engine {
         options: &EngineOptions,
         tell: &mut dyn FnMut(Told),
     ) -> Result<Repaired, OpenError> {
-        let tenants_dir = dir.join("tenants");
-        let failed = |e: std::io::Error| OpenError::io("repairing", dir, &e);
-        // Before the lock, which would make a file in it.
-        disk.list(&tenants_dir).map_err(failed)?;
+        let failed = |e: io::Error| OpenError::io("repairing", dir, &e);
+        let tenants_dir = existing_tenants_dir(&**disk, dir).map_err(failed)?;
         let _lock = lock_dir(&**disk, dir)?;
         let options = RepairOptions {
             hasher: options.hasher,
@@ -426,6 +423,20 @@ impl Engine {
     /// Refuses appends, answers those in flight, and closes the logs cleanly. Waits for the disk. Reads go on.
     pub fn close(&self) {
         self.inner.close();
+    }
+}
+
+/// The tenants' folder in a data directory that is there. Asked for before the directory is locked, which makes a file in
+/// it.
+fn existing_tenants_dir(disk: &dyn Disk, dir: &Path) -> io::Result<PathBuf> {
+    let tenants_dir = dir.join("tenants");
+    match disk.list(&tenants_dir) {
+        Ok(_) => Ok(tenants_dir),
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            let what = "it is no data directory: there is no folder `tenants` in it";
+            Err(io::Error::new(e.kind(), what))
+        }
+        Err(e) => Err(e),
     }
 }
 

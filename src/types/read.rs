@@ -94,7 +94,11 @@ pub enum AsOf {
 
 /// Bytes on disk are not what was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{} is damaged at byte {offset}: {what}; restore it from a copy, nothing was changed", path.display())]
+#[error(
+    "{} is damaged at byte {offset}: {what}; nothing was changed: with the server stopped, `annals verify --data DIR \
+     --repair` makes anew what can be, and says what must come from a backup",
+    path.display()
+)]
 pub struct Damage {
     /// Which file.
     pub path: PathBuf,
