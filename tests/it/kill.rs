@@ -81,6 +81,8 @@ const SEALS: Aim = Aim {
         Moment::RunsMerged,
         Moment::ManifestWritten,
         Moment::LogFileRemoved,
+        Moment::LogFileRecycled,
+        Moment::RecycledFileNamed,
     ],
     is_hit: is_sealing,
     hits_min: 30,
@@ -104,8 +106,12 @@ enum Moment {
     SegmentsCompacted,
     /// An index run is being made of others.
     RunsMerged,
-    /// A sealed log file was removed.
+    /// A sealed log file was removed, or lost its name.
     LogFileRemoved,
+    /// A sealed log file waits to be the next one.
+    LogFileRecycled,
+    /// Such a file has got its new name.
+    RecycledFileNamed,
 }
 
 impl Moment {
@@ -139,6 +145,11 @@ impl Moment {
             Self::LogFileRemoved => {
                 let oldest = names(&log_dir(data)).into_iter().min();
                 look(&|| names(&log_dir(data)).into_iter().min() != oldest);
+            }
+            Self::LogFileRecycled => look(&|| has_recycled_file(data)),
+            Self::RecycledFileNamed => {
+                look(&|| has_recycled_file(data));
+                look(&|| !has_recycled_file(data));
             }
         }
     }
@@ -272,6 +283,11 @@ fn names(dir: &Path) -> Vec<String> {
 
 fn has_new_file(dir: &Path) -> bool {
     names(dir).iter().any(|name| name.ends_with(".new"))
+}
+
+fn has_recycled_file(data: &Path) -> bool {
+    let names = names(&log_dir(data));
+    names.iter().any(|name| name.starts_with("recycled-"))
 }
 
 /// Something is made of several others: their first event is in two files.

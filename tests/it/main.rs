@@ -25,6 +25,7 @@ mod missing_files;
 mod model;
 mod old_repeats;
 mod program;
+mod recycling;
 mod refusing_disk;
 mod regressions;
 mod repair;

@@ -95,6 +95,21 @@ impl SimDisk {
         self.state().reads
     }
 
+    /// Files of zeros made so far.
+    pub(crate) fn zero_files(&self) -> u64 {
+        self.state().zero_files
+    }
+
+    /// Old log files that became new ones so far.
+    pub(crate) fn reused(&self) -> u64 {
+        self.state().reused
+    }
+
+    /// Log files that gave up their names so far to be used again.
+    pub(crate) fn recycled(&self) -> Vec<PathBuf> {
+        self.state().recycled.clone()
+    }
+
     pub(crate) fn fail_change(&self, number: u64, fault: Fault, lasting: Lasting) {
         self.state().fault = Some((fault, number, lasting));
     }
@@ -155,7 +170,8 @@ impl SimDisk {
         self.shared.gate.notify_all();
     }
 
-    /// Nothing was done that must not be: no file whose sync failed was synced again.
+    /// Nothing was done that must not be: no file whose sync failed was synced again, no log file written over that a power
+    /// loss could bring back.
     pub(crate) fn check(&self, context: &str) {
         assert_eq!(self.state().broken, Vec::<String>::new(), "{context}");
     }
@@ -244,6 +260,14 @@ impl Disk for SimDisk {
         Ok(self.file(inode, None))
     }
 
+    fn create_zeros(&self, path: &Path, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
+        self.state().zero_files += 1;
+        let file = self.create(path)?;
+        file.write_zeros(0, bytes)?;
+        file.sync_data()?;
+        Ok(file)
+    }
+
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = self.state();
         state.read()?;
@@ -257,6 +281,7 @@ impl Disk for SimDisk {
             let inode = state.inode(from)?;
             let ((folder, old), (to_folder, new)) = (split(from), split(to));
             assert_eq!(folder, to_folder, "a rename between folders is not atomic");
+            state.note_rename(from, to);
             state.inodes[inode].path = to.to_owned();
             state
                 .folder(folder)?
@@ -330,6 +355,11 @@ impl DiskFile for SimFile {
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
         let mut state = self.disk.state();
         let fate = state.change()?;
+        if state.has_older_name(self.inode) {
+            let path = state.inodes[self.inode].path.display().to_string();
+            let what = format!("{path} was written to before its old name was gone");
+            state.broken.push(what);
+        }
         let part = match &fate {
             Fate::Done => buf.len(),
             Fate::Short => 1 + state.rng.below(buf.len()),

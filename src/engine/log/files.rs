@@ -4,7 +4,10 @@ use std::sync::{Arc, atomic::Ordering};
 
 use super::Log;
 use crate::{
-    storage::{log::writer::LogPlace, manifest::OpenManifest},
+    storage::{
+        log::{spare::RecycleHold, writer::LogPlace},
+        manifest::OpenManifest,
+    },
     types::hash::KeyHasher,
 };
 
@@ -17,6 +20,11 @@ impl Log {
     /// Which files it consists of.
     pub(crate) fn open_manifest(&self) -> &Arc<OpenManifest> {
         &self.manifest
+    }
+
+    /// Whoever opens log files by their names takes it before, and keeps it as long as they are read.
+    pub(crate) fn hold_files(&self) -> RecycleHold {
+        self.recycled.hold()
     }
 
     /// The log offset up to which it is durable, behind a frame.

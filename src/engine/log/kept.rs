@@ -1,8 +1,11 @@
 //! Log files of which everything is sealed, kept because one event is read faster from them than from a segment. One
-//! budget for the process; each log gives up its oldest ones first.
+//! budget for the process; each log gives up its oldest ones first: as the next log file, if it is of the size of one and
+//! nobody reads from it, else for good.
 
 use std::{
     collections::VecDeque,
+    io,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -10,8 +13,16 @@ use std::{
 };
 
 use parking_lot::RwLock;
+use tracing::warn;
 
-use crate::storage::log::writer::LogFile;
+use super::Log;
+use crate::storage::{
+    disk::Disk,
+    log::{
+        spare::{Recycled, recycled_path},
+        writer::{LogFile, LogPlace},
+    },
+};
 
 /// The budget that all logs share.
 pub(crate) struct KeepBudget {
@@ -56,27 +67,20 @@ impl KeptFiles {
         self.files.write().extend(files);
     }
 
-    /// The oldest file, if files must go. It is still here: see [`KeptFiles::forget`].
-    pub(crate) fn surplus(&self) -> Option<Arc<LogFile>> {
+    /// Takes the oldest file out, if files must go. Whoever reads from it goes on.
+    fn take_surplus(&self) -> Option<EndedFile> {
         let over = self.budget.bytes.load(Ordering::Relaxed) > self.budget.bytes_max;
-        let files = self.files.read();
-        files
-            .front()
-            .filter(|_| over)
-            .map(|kept| Arc::clone(&kept.file))
+        let kept = over.then(|| self.files.write().pop_front())??;
+        let bytes = kept.file.header.file_bytes;
+        self.budget.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        Some(kept)
     }
 
-    /// Takes the oldest file out. Whoever reads from it goes on.
-    pub(crate) fn forget(&self, file: &Arc<LogFile>) {
-        let mut files = self.files.write();
-        if files
-            .front()
-            .is_some_and(|oldest| Arc::ptr_eq(&oldest.file, file))
-        {
-            files.pop_front();
-            let bytes = file.header.file_bytes;
-            self.budget.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        }
+    /// Takes back what could not be given up.
+    fn put_back(&self, kept: EndedFile) {
+        let bytes = kept.file.header.file_bytes;
+        self.budget.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.files.write().push_front(kept);
     }
 
     /// The file that a log offset is in, if it is here.
@@ -90,6 +94,52 @@ impl KeptFiles {
     /// Number of files.
     pub(crate) fn count(&self) -> u64 {
         self.files.read().len() as u64
+    }
+}
+
+impl Log {
+    /// Gives up kept files beyond the budget, oldest first. What is left on a disk that refuses is tried again with the
+    /// next seal. One thread at a time.
+    pub(super) fn drop_surplus_files(&self) {
+        while let Some(EndedFile { file, end }) = self.kept.take_surplus() {
+            let file = match recycle(&self.place, &self.recycled, file) {
+                Ok(()) => continue,
+                Err(file) => file,
+            };
+            // In this order on disk as well: a younger one is never missing while an older one is there.
+            if let Err(e) = remove(&self.place, &file) {
+                warn!(tenant = %self.tenant, path = %file.path.display(), error = %e, "removing a sealed log file");
+                self.kept.put_back(EndedFile { file, end });
+                return;
+            }
+        }
+    }
+}
+
+/// Makes a file that was taken out the next one, if it can be; returns it if it has to be removed.
+fn recycle(place: &LogPlace, recycled: &Recycled, file: Arc<LogFile>) -> Result<(), Arc<LogFile>> {
+    if file.header.file_bytes != place.file_bytes || !recycled.has_room() {
+        return Err(file);
+    }
+    // Readers would find other events' bytes in it. Nobody can come to it any more.
+    let old = Arc::try_unwrap(file)?;
+    recycled
+        .give(&*place.disk, &place.log_dir, old)
+        .map_err(Arc::new)
+}
+
+/// Removes a file, under whichever name an attempt to recycle it left it.
+fn remove(place: &LogPlace, file: &LogFile) -> io::Result<()> {
+    remove_if_there(&*place.disk, &file.path)?;
+    remove_if_there(&*place.disk, &recycled_path(&place.log_dir, file))?;
+    place.disk.sync_dir(&place.log_dir)
+}
+
+fn remove_if_there(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    match disk.remove(path) {
+        // An attempt that was said to fail removed it.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
     }
 }
 

@@ -73,6 +73,7 @@ use crate::{
         index::cache::BlockCache,
         log::{
             recovery::{self, RecoverError, SeenFrame},
+            spare::Recycled,
             writer::{LogPlace, LogWriter},
         },
         manifest::{Manifest, OpenManifest},
@@ -136,7 +137,8 @@ impl Shared {
 pub struct RecoveryReport {
     /// Events in the log.
     pub events: u64,
-    /// Bytes of torn, unacknowledged writes that were cut off its end.
+    /// Bytes of a torn, unacknowledged write that were cut off its end, as far as they can be told from what the file held
+    /// before it was used again.
     pub cut_bytes: u64,
     /// How long it took.
     pub took: Duration,
@@ -160,6 +162,8 @@ pub(crate) struct Log {
     ids: RecentIds,
     table: RowTable,
     kept: KeptFiles,
+    /// The writer's room for a file that is not kept any more.
+    recycled: Arc<Recycled>,
     recent: Arc<RecentLog>,
     /// Where cursors stand as of the head.
     cursors: Mutex<HashMap<Text, Position>>,
@@ -226,6 +230,7 @@ impl Log {
         log.head = Head::new(next - 1);
         *log.sequencer.get_mut() = Sequencer::new(next, log.cursors.lock().clone());
         log.table.enter(recovered.writer.current());
+        log.recycled = Arc::clone(recovered.writer.recycled());
         log.log_bytes = AtomicU64::new(recovered.writer.end());
         *log.writer.get_mut() = Some(recovered.writer);
         log.check_space();
@@ -245,6 +250,7 @@ impl Log {
     ) -> Arc<Self> {
         let mut log = Self::empty(tenant, Arc::clone(writer.manifest()), place, shared);
         log.table.enter(writer.current());
+        log.recycled = Arc::clone(writer.recycled());
         *log.writer.get_mut() = Some(writer);
         log.check_space();
         Arc::new(log)
@@ -270,6 +276,7 @@ impl Log {
             table: RowTable::new(),
             recent: Arc::new(RecentLog::new()),
             kept: KeptFiles::new(Arc::clone(&shared.keep)),
+            recycled: Arc::default(),
             cursors: Mutex::default(),
             slots: Mutex::new(vec![0; SLOTS].into()),
             recorded_at: AtomicI64::new(0),

@@ -206,25 +206,6 @@ impl Log {
         }
         Ok(())
     }
-
-    /// Removes kept files beyond the budget, oldest first. What is left on a disk that refuses is tried again with the
-    /// next seal.
-    fn drop_surplus_files(&self) {
-        while let Some(file) = self.kept.surplus() {
-            let disk = &self.place.disk;
-            let removed = match disk.remove(&file.path) {
-                // An attempt that was said to fail removed it.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-                removed => removed,
-            };
-            // In this order on disk as well: a younger one is never missing while an older one is there.
-            if let Err(e) = removed.and_then(|()| disk.sync_dir(&self.place.log_dir)) {
-                warn!(tenant = %self.tenant, path = %file.path.display(), error = %e, "removing a sealed log file");
-                return;
-            }
-            self.kept.forget(&file);
-        }
-    }
 }
 
 /// A file that is written under another name first.

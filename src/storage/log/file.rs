@@ -16,7 +16,8 @@
 //! | 76 | | zeros up to 4,096 |
 //!
 //! The header has a block of its own, so that writing frames never rewrites it. A file is written with zeros and synced
-//! before its header is, and its header is synced before the file gets its name.
+//! before its header is, or was a log file before, whose name is durably gone; its header is synced before the file gets
+//! its name.
 
 use std::path::{Path, PathBuf};
 

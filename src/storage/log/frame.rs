@@ -20,7 +20,9 @@
 //! | 64 | | rows; cursor records: position (8), bytes of the name (2), name; extension, skipped by those who do not know it; zeros |
 //!
 //! The salt and the checksum of the frame before make sure that neither a stale frame nor a payload that looks like one
-//! can pass. A frame can also be recognised alone, without the one before: that is how recovery finds what was stated
+//! can pass. Should a stale frame of a recycled file have their luck all the same, it still does not continue the log: a
+//! file is recycled once all its events are sealed, so every frame in it begins, and states to be durable, less than the
+//! first frame of its new life. A frame can also be recognised alone, without the one before: that is how recovery finds what was stated
 //! behind a damaged one.
 
 use crate::{
@@ -155,6 +157,40 @@ fn crc(frame: &[u8], salt: u64) -> u32 {
     crc32c::crc32c_append(sum, &frame[CRC_AT + 4..])
 }
 
+/// What bytes claim that may be a frame: nothing of it was checked, but that it can be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Claim {
+    pub(crate) frame_bytes: usize,
+    pub(crate) durable_offset: u64,
+    pub(crate) first_position: Position,
+}
+
+impl Claim {
+    /// `None` if no frame of a known kind can start here and end within `bytes`.
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
+        let frame_bytes = frame_bytes(bytes).ok()?;
+        let is_known = matches!(bytes[KIND_AT], KIND_BATCH | KIND_MARK);
+        is_known.then(|| Self {
+            frame_bytes,
+            durable_offset: get_u64(bytes, DURABLE_OFFSET_AT),
+            first_position: get_u64(bytes, FIRST_POSITION_AT),
+        })
+    }
+}
+
+/// The length that a frame states, if it can be.
+fn frame_bytes(bytes: &[u8]) -> Result<usize, InvalidFrame> {
+    if bytes.len() < FRAME_HEADER_BYTES || get_u32(bytes, 0) != MAGIC {
+        return Err(InvalidFrame::Magic);
+    }
+    let frame_bytes = get_u32(bytes, FRAME_BYTES_AT) as usize;
+    let inside = (FRAME_HEADER_BYTES..=bytes.len()).contains(&frame_bytes);
+    if !inside || !frame_bytes.is_multiple_of(FRAME_ALIGN) {
+        return Err(InvalidFrame::Length);
+    }
+    Ok(frame_bytes)
+}
+
 /// A frame whose checksum and lengths were checked.
 #[derive(Debug, Clone, Copy)]
 pub struct Frame<'a> {
@@ -164,15 +200,7 @@ pub struct Frame<'a> {
 impl<'a> Frame<'a> {
     /// Checks the frame that `bytes` starts with. The chain to the frame before is for the caller to check.
     pub fn check(bytes: &'a [u8], salt: u64) -> Result<Self, InvalidFrame> {
-        if bytes.len() < FRAME_HEADER_BYTES || get_u32(bytes, 0) != MAGIC {
-            return Err(InvalidFrame::Magic);
-        }
-        let frame_bytes = get_u32(bytes, FRAME_BYTES_AT) as usize;
-        let inside = (FRAME_HEADER_BYTES..=bytes.len()).contains(&frame_bytes);
-        if !inside || !frame_bytes.is_multiple_of(FRAME_ALIGN) {
-            return Err(InvalidFrame::Length);
-        }
-        let bytes = &bytes[..frame_bytes];
+        let bytes = &bytes[..frame_bytes(bytes)?];
         if crc(bytes, salt) != get_u32(bytes, CRC_AT) {
             return Err(InvalidFrame::Checksum);
         }

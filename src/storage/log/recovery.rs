@@ -1,7 +1,8 @@
 //! Reads a log when it is opened, and decides what a bad frame means.
 //!
 //! Every frame states an offset that was known durable when it was written. A bad frame above every stated offset is a
-//! torn write that nobody was told of: the log is cut there. A bad frame below one, or in any file but the last, is
+//! torn write that nobody was told of, or none at all, as a recycled file still holds what was in it: the log ends there.
+//! A bad frame below one, or in any file but the last, is
 //! damage to something acknowledged: the log is not opened, the place is named, nothing is changed.
 //!
 //! The valid part of the last file is copied into a fresh one, with another salt: the page cache may lie after a failed
@@ -15,8 +16,9 @@ use std::{
 
 use super::{
     file::{self, FileHeader, HEADER_BYTES, InvalidHeader},
-    frame::{self, FRAME_ALIGN, FRAME_HEADER_BYTES, Frame, FrameDraft, FramePlace, InvalidFrame},
+    frame::{self, Frame, FrameDraft, FramePlace, InvalidFrame},
     spare::SpareFile,
+    torn::{stated_behind, torn_bytes},
     writer::{LogFile, LogPlace, LogWriter, WriterState, publish, random_salt},
 };
 use crate::{
@@ -95,7 +97,7 @@ impl From<Damage> for RecoverError {
 /// What recovery found.
 pub(crate) struct Recovered {
     pub(crate) writer: LogWriter,
-    /// Bytes that were torn and cut.
+    /// Bytes that were torn and cut, as far as they can be told from what a recycled file held before.
     pub(crate) cut_bytes: u64,
     /// Where they began.
     pub(crate) cut_at: u64,
@@ -353,10 +355,7 @@ fn recover_last(
     let mut bytes = read_file(file)?;
     let durable_offset = manifest.get().durable_offset;
     let end = check_last(file, &bytes, durable_offset, &mut chain)?;
-    let cut_bytes = bytes[end..]
-        .iter()
-        .rposition(|&b| b != 0)
-        .map_or(0, |last| last as u64 + 1);
+    let cut_bytes = torn_bytes(&bytes, end, file.header.salt, chain.position);
     bytes.truncate(end);
     let (fresh, state) = copy(&place, file, &mut bytes, &chain)
         .map_err(|error| io_error(&file.path, "copying", error))?;
@@ -376,7 +375,7 @@ fn recover_last(
     })
 }
 
-/// Offset in the last file behind its frames. What follows them must be torn: nothing that was acknowledged.
+/// Offset in the last file behind its frames. What follows them must be nothing that was acknowledged.
 pub(super) fn check_last(
     file: &LogFile,
     bytes: &[u8],
@@ -384,9 +383,8 @@ pub(super) fn check_last(
     chain: &mut Chain,
 ) -> Result<usize, RecoverError> {
     let end = valid_end(file, bytes, chain)?;
-    let stated = stated_behind(&bytes[end..], file.header.salt)
-        .max(chain.stated)
-        .max(durable_offset);
+    let stated = chain.stated.max(durable_offset).max(chain.offset);
+    let stated = stated_behind(&bytes[end..], file.header.salt, stated);
     if stated > chain.offset {
         let what = format!(
             "no valid frame starts here, but everything up to {} bytes further was acknowledged",
@@ -430,21 +428,6 @@ fn valid_end(file: &LogFile, bytes: &[u8], chain: &mut Chain) -> Result<usize, R
         }
     }
     Ok(at.min(bytes.len()))
-}
-
-/// The highest durable offset that valid frames state in bytes where the log seems to end.
-fn stated_behind(torn: &[u8], salt: u64) -> u64 {
-    let mut stated = 0;
-    let mut at = 0;
-    while at + FRAME_HEADER_BYTES <= torn.len() {
-        if get_u32(torn, at) != 0
-            && let Ok(frame) = Frame::check(&torn[at..], salt)
-        {
-            stated = stated.max(frame.durable_offset());
-        }
-        at += FRAME_ALIGN;
-    }
-    stated
 }
 
 /// Copies the header block and the valid frames in `bytes` into a fresh file that takes the old one's name. `bytes` then

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use super::{
     file::{self, FileHeader, HEADER_BYTES},
     frame::{FrameDraft, FramePlace},
-    spare::{Spare, SpareFile},
+    spare::{Recycled, Spare, SpareFile},
 };
 use crate::{
     storage::{
@@ -200,6 +200,11 @@ impl LogWriter {
         &self.current
     }
 
+    /// Where files are handed over that the log does not need any more.
+    pub(crate) fn recycled(&self) -> &Arc<Recycled> {
+        self.spare.recycled()
+    }
+
     /// What the folder holds.
     pub(crate) fn manifest(&self) -> &Arc<OpenManifest> {
         &self.manifest
@@ -231,7 +236,11 @@ impl LogWriter {
             error,
             attempted,
         };
-        // Zeros up to the end of the page: a page written whole is not read before.
+        // Zeros up to the end of the page: a page written whole is not read before. Behind them, and in parts of them if
+        // this write is torn, stands whatever the file held before. That does no harm: the next frame must have this
+        // file's salt, follow the checksum of the last frame and begin where that one ends, and of a frame every byte
+        // counts, so that one of new and old bytes is none. Recovery takes no zeros for the end, only the lack of such a
+        // frame.
         let frames = buffer.len();
         let end = self.end + frames as u64;
         let padded = end.next_multiple_of(PAGE_BYTES as u64).min(self.capacity);

@@ -380,7 +380,10 @@ impl Run {
         assert_eq!(recovery.cut_bytes, 0);
         assert_eq!(self.tenant.log_id(), self.plain.log_id);
         let log = self.dir.path().join("tenants/default/log");
-        let files = fs::read_dir(log).unwrap().count() as u64;
+        let names = fs::read_dir(log).unwrap();
+        let paths = names.map(|entry| entry.unwrap().path());
+        let is_log = |path: &std::path::PathBuf| path.extension() == Some("log".as_ref());
+        let files = paths.filter(is_log).count() as u64;
         assert_eq!(self.tenant.stats().log_files, files);
     }
 }

@@ -33,6 +33,11 @@ pub(super) struct State {
     pub(super) rng: Rng,
     pub(super) changes: u64,
     pub(super) reads: u64,
+    /// Files of zeros that were made.
+    pub(super) zero_files: u64,
+    /// Log files that were given another name to be used again, and how many were.
+    pub(super) recycled: Vec<PathBuf>,
+    pub(super) reused: u64,
     /// The number of the change at which the power goes.
     pub(super) crash_at: Option<u64>,
     pub(super) dead: bool,
@@ -148,6 +153,26 @@ impl State {
         }
     }
 
+    /// Whether a file could still be found after a power loss under the name of a log file that it does not have any more.
+    pub(super) fn has_older_name(&self, inode: usize) -> bool {
+        let (folder, now) = split(&self.inodes[inode].path);
+        let is_it = |(name, node): (&String, &Node)| {
+            let same = matches!(node, Node::File(durable) if *durable == inode);
+            same && *name != now && name.ends_with(".log")
+        };
+        let folder = self.folders.get(folder);
+        folder.is_some_and(|folder| folder.durable.iter().any(is_it))
+    }
+
+    /// Counts what becomes of old log files.
+    pub(super) fn note_rename(&mut self, from: &Path, to: &Path) {
+        let is_recycled = |path| split(path).1.starts_with("recycled-");
+        if is_recycled(to) {
+            self.recycled.push(from.to_owned());
+        }
+        self.reused += u64::from(is_recycled(from));
+    }
+
     pub(super) fn read(&mut self) -> io::Result<()> {
         let number = self.reads;
         self.reads += 1;
@@ -219,6 +244,9 @@ impl State {
             rng,
             changes: 0,
             reads: 0,
+            zero_files: 0,
+            recycled: Vec::new(),
+            reused: 0,
             crash_at: None,
             dead: false,
             fault: None,

@@ -96,6 +96,8 @@ impl Drop for Verification {
 
 /// What there is to read as of now.
 fn snapshot(log: &Log) -> io::Result<Stored> {
+    // From before the files are opened until they were read.
+    let hold = log.hold_files();
     for _ in 0..ATTEMPTS_MAX {
         // In this order: what is sealed is durable, and what is durable is in the files.
         let manifest = log.open_manifest().get().clone();
@@ -106,6 +108,7 @@ fn snapshot(log: &Log) -> io::Result<Stored> {
                 faults,
                 end,
                 manifest: Arc::clone(log.open_manifest()),
+                _hold: hold,
             };
             return Ok(Stored {
                 place: log.place().clone(),

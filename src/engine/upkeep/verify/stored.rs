@@ -25,6 +25,7 @@ use crate::{
             inspect::{self, Extent, LogFault},
             recovery::{RecoverError, SeenFrame},
             row::Row,
+            spare::RecycleHold,
             writer::{LogFile, LogPlace},
         },
         manifest::{Manifest, OpenManifest},
@@ -60,6 +61,8 @@ pub(super) struct OpenLog {
     pub(super) end: u64,
     /// Files that it does not name any more may be gone.
     pub(super) manifest: Arc<OpenManifest>,
+    /// None of the files is written over.
+    pub(super) _hold: RecycleHold,
 }
 
 /// How it is with a file.
