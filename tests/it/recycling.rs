@@ -11,11 +11,12 @@ use annals::{Batch, Engine, EngineOptions, Event, NewEvent, Position, Tenant};
 use tokio::runtime::Runtime;
 
 use crate::{
-    rng::Rng,
+    crash::go_on,
+    rng::{Rng, seeds},
     sealed_log::{open_sealed, wait_until_sealed},
-    sim_disk::SimDisk,
+    sim_disk::{Fault, Lasting, SimDisk},
     small_log::{Frames, last_log_file, log_files},
-    workload::{default_tenant, new_id, read_all, runtime, sealing_options},
+    workload::{Client, default_tenant, new_id, read_all, runtime, sealing_options},
 };
 
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -219,4 +220,80 @@ fn a_file_between_its_two_lives_is_nothing_to_the_next_process() {
     }
     let (disk, events) = (log.disk.restart(), log.events());
     assert!(opened(&disk, &log.options) == (events, 0));
+}
+
+/// Works in bursts of some files, and has all but the newest part of each sealed before it goes on, unless it is over.
+fn work(disk: &SimDisk, client: &mut Client, is_over: impl Fn() -> bool) {
+    let runtime = runtime();
+    let Ok(engine) = client.open(disk) else {
+        return;
+    };
+    let tenant = default_tenant(&runtime, &engine);
+    for _ in 0..8 {
+        if !client.work(&runtime, &tenant, 1) {
+            return;
+        }
+        let deadline = Instant::now() + PATIENCE;
+        while tenant.stats().sealed + 6 < tenant.head() && !is_over() {
+            assert!(Instant::now() < deadline, "it is never sealed");
+            thread::yield_now();
+        }
+    }
+    engine.close();
+}
+
+/// As [`options`], with files that are full after each burst, and nothing done to segments and runs.
+fn small_options() -> EngineOptions {
+    let mut options = options();
+    options.limits.log_file_bytes = 8 << 10;
+    options.limits.run_fan_in = usize::MAX;
+    options.limits.compact_fan_in = usize::MAX;
+    options
+}
+
+#[test]
+fn a_crash_at_every_change_while_files_are_used_again_loses_nothing() {
+    let mut reused = 0;
+    for seed in seeds(1) {
+        for change in 0.. {
+            let context = format!("seed {seed}, crash at {change}");
+            let disk = SimDisk::new(seed ^ change);
+            disk.crash_at(change);
+            let mut client = Client::of(small_options(), seed);
+            work(&disk, &mut client, || disk.is_dead());
+            disk.check(&context);
+            reused += disk.reused();
+            let image = disk.crash();
+            go_on(&image, &client, &context);
+            image.check(&context);
+            go_on(&disk.restart(), &client, &format!("{context}, killed"));
+            if !disk.is_dead() {
+                println!("{change} places to crash at, {reused} files used again");
+                break;
+            }
+        }
+    }
+    assert!(reused > 20, "{reused}");
+}
+
+#[test]
+fn an_error_at_every_change_while_files_are_used_again_makes_no_answer_false() {
+    let mut reused = 0;
+    for seed in seeds(1) {
+        for change in 0.. {
+            let context = format!("seed {seed}, error at {change}");
+            let disk = SimDisk::new(seed ^ change);
+            disk.fail_change(change, Fault::Io, Lasting::Once);
+            let mut client = Client::of(small_options(), seed);
+            work(&disk, &mut client, || disk.changes() > change);
+            disk.check(&context);
+            reused += disk.reused();
+            go_on(&disk.restart(), &client, &format!("{context}, restarted"));
+            go_on(&disk.crash(), &client, &format!("{context}, crashed"));
+            if disk.changes() <= change {
+                break;
+            }
+        }
+    }
+    assert!(reused > 20, "{reused}");
 }

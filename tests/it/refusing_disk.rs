@@ -25,7 +25,7 @@ pub(crate) enum Refused {
     SyncDir,
     /// Reading back what was written.
     Open,
-    /// It is done all the same.
+    /// Removing a file, or taking the name of a log file that is to be used again. It is done all the same.
     Remove,
 }
 
@@ -102,7 +102,11 @@ impl Disk for RefusingDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.check(Refused::Rename, from)?;
-        self.disk.rename(from, to)
+        self.disk.rename(from, to)?;
+        if to.to_string_lossy().contains("recycled-") {
+            self.check(Refused::Remove, from)?;
+        }
+        Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
