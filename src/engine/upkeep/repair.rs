@@ -13,8 +13,8 @@
 //! file is given its name once it is durable and was read back, and then entered into the manifest. Where the log or the
 //! manifest cannot be repaired, nothing of the tenant is changed. A repair that was interrupted is done again.
 //!
-//! - [`plan`]: what can be done about what was found.
-//! - [`segments`], [`runs`], [`manifest`]: how each is made; [`rows`]: the log as their source; [`aside`]: `damaged/`.
+//! - `plan`: what can be done about what was found.
+//! - `segments`, `runs`, `manifest`: how each is made; `rows`: the log as their source; `aside`: `damaged/`.
 
 mod aside;
 mod manifest;

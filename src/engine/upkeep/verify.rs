@@ -1,8 +1,8 @@
 //! Reads every file of a store, checks every checksum, and compares what its forms say of the same events: rows of the
 //! log, segments, index runs. Changes nothing.
 //!
-//! - [`verify`]: all tenants of a folder that nobody serves; [`served`]: one that is open.
-//! - [`stored`]: what is read of a tenant, for both of them and for `repair`; [`sums`]: how forms are compared.
+//! - `verify`: all tenants of a folder that nobody serves; `served`: one that is open.
+//! - `stored`: what is read of a tenant, for both of them and for `repair`; `sums`: how forms are compared.
 //!
 //! Forms are compared by sums of hashes, one for each segment and each run, so that memory does not grow with the
 //! number of events. Where a file cannot be read, what it should agree with is not blamed.

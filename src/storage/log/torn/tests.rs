@@ -1,3 +1,5 @@
+//! Files as they may be found: frames of two lives, whole and torn.
+
 use super::*;
 use crate::storage::log::{
     file::HEADER_BYTES,
