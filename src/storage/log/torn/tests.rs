@@ -1,3 +1,5 @@
+//! What stands behind the last frame: stale frames, torn ones, whole ones behind a lost one.
+
 use super::*;
 use crate::storage::log::{
     file::HEADER_BYTES,
