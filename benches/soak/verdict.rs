@@ -20,8 +20,8 @@ const PARTS_NOT_SEALED_MAX: u64 = 8 + 2;
 const SEAL_EVENTS: u64 = 1 << 18;
 /// Index runs of one size that become one.
 const FAN_IN: u64 = 8;
-/// Bytes of log files beside those that are kept: parts that are not sealed, and files made ahead of need.
-const LOG_PARTS_MAX: u64 = 12;
+/// Log files beside those that are kept: parts that are not sealed, files made ahead of need, and those to be used again.
+const LOG_PARTS_MAX: u64 = 16;
 const LOG_FILE_BYTES: u64 = 64 << 20;
 /// The share of the largest partition: with skewed entities, some are larger than others.
 const BALANCE_MAX: f64 = 3.0;

@@ -1,4 +1,4 @@
-//! Files as they may be found: frames of two lives, whole and torn.
+//! What stands behind the last frame: stale frames, torn ones, whole ones behind a lost one.
 
 use super::*;
 use crate::storage::log::{
