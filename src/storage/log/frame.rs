@@ -22,8 +22,8 @@
 //! The salt and the checksum of the frame before make sure that neither a stale frame nor a payload that looks like one
 //! can pass. Should a stale frame of a recycled file have their luck all the same, it still does not continue the log: a
 //! file is recycled once all its events are sealed, so every frame in it begins, and states to be durable, less than the
-//! first frame of its new life. A frame can also be recognised alone, without the one before: that is how recovery finds what was stated
-//! behind a damaged one.
+//! first frame of its new life. A frame can also be recognised alone, without the one before: that is how recovery finds
+//! what was stated behind a damaged one.
 
 use crate::{
     storage::bytes::{get_u16, get_u32, get_u64, put_u32, put_u64},

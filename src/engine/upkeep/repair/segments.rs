@@ -2,13 +2,12 @@
 
 use std::{io, ops::RangeInclusive, path::Path};
 
-use xxhash_rust::xxh3::Xxh3;
-
 use super::{ReplaceError, Work, failed, rows::LogRows};
 use crate::{
     engine::log::cold::segment_name,
     storage::segment::{
-        SegmentSummary, reader::Segment, schema::SegmentOptions, writer::SegmentWriter,
+        SegmentSummary, content::Content, reader::Segment, schema::SegmentOptions,
+        writer::SegmentWriter,
     },
     types::id::Position,
 };
@@ -27,23 +26,17 @@ pub(super) fn seal(
     disk.make_dir(&dir)?;
     let log_id = work.stored.manifest.log_id;
     let mut writer = SegmentWriter::create(disk, &new, log_id, options)?;
-    let mut content = Xxh3::new();
     log.rows(range, &mut |found| {
-        add(&mut content, found.recorded_at, found.row.as_bytes());
         writer.push(found.position, found.recorded_at, &found.row)
     })?;
+    let content = writer.content()?;
     let summary = writer.finish()?;
     if (summary.first, summary.last) != (*range.start(), *range.end()) {
         return Err(failed(&new, "the log does not hold it any more"));
     }
-    read_back(work, &new, &summary, content.digest128())?;
+    read_back(work, &new, &summary, content)?;
     work.replace(&new, &dir.join(name))?;
     Ok(summary)
-}
-
-fn add(content: &mut Xxh3, recorded_at: i64, row: &[u8]) {
-    content.update(&recorded_at.to_le_bytes());
-    content.update(row);
 }
 
 fn read_back(
@@ -54,13 +47,11 @@ fn read_back(
 ) -> Result<(), ReplaceError> {
     let file = work.stored.place.disk.open(path)?;
     let segment = Segment::open(file, path, work.stored.manifest.log_id, summary)?;
-    let mut content = Xxh3::new();
-    for rows in segment.scan(summary.first) {
-        for stored in rows? {
-            add(&mut content, stored.recorded_at, stored.row.as_bytes());
-        }
+    let mut content = Content::default();
+    for batch in segment.columns() {
+        content.add(&batch?.columns).map_err(io::Error::other)?;
     }
-    if content.digest128() == written {
+    if content.digest() == written {
         Ok(())
     } else {
         Err(io::Error::other("what was written is not what the log holds").into())
