@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | 0 | 8 | magic `ANNALSLG` |
 //! | 8 | 4 | format version, 1 |
-//! | 12 | 4 | compatible features: unknown bits are ignored |
+//! | 12 | 4 | compatible features: bit 0, the file was recycled; unknown bits are ignored |
 //! | 16 | 4 | incompatible features: unknown bits refuse to open |
 //! | 20 | 4 | CRC-32C of all other bytes of the block |
 //! | 24 | 16 | log id |
@@ -31,6 +31,7 @@ pub const HEADER_BYTES: usize = 4096;
 const MAGIC: &[u8; 8] = b"ANNALSLG";
 const VERSION: u32 = 1;
 const VERSION_AT: usize = 8;
+const COMPATIBLE_AT: usize = 12;
 const INCOMPATIBLE_AT: usize = 16;
 const CRC_AT: usize = 20;
 const LOG_ID_AT: usize = 24;
@@ -39,6 +40,8 @@ const FIRST_POSITION_AT: usize = SALT_AT + 8;
 const BASE_OFFSET_AT: usize = FIRST_POSITION_AT + 8;
 const FILE_BYTES_AT: usize = BASE_OFFSET_AT + 8;
 const PREVIOUS_CRC_AT: usize = FILE_BYTES_AT + 8;
+/// Compatible feature.
+const RECYCLED: u32 = 1;
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +58,8 @@ pub struct FileHeader {
     pub file_bytes: u64,
     /// The checksum of the frame before its first one.
     pub previous_crc: u32,
+    /// Behind its frames may stand what it held before it was used again; else there were zeros.
+    pub recycled: bool,
 }
 
 impl FileHeader {
@@ -63,6 +68,8 @@ impl FileHeader {
         let mut block = [0; HEADER_BYTES];
         block[..MAGIC.len()].copy_from_slice(MAGIC);
         put_u32(&mut block, VERSION_AT, VERSION);
+        let compatible = if self.recycled { RECYCLED } else { 0 };
+        put_u32(&mut block, COMPATIBLE_AT, compatible);
         block[LOG_ID_AT..SALT_AT].copy_from_slice(self.log_id.as_bytes());
         put_u64(&mut block, SALT_AT, self.salt);
         put_u64(&mut block, FIRST_POSITION_AT, self.first_position);
@@ -98,6 +105,7 @@ impl FileHeader {
             base_offset: get_u64(block, BASE_OFFSET_AT),
             file_bytes: get_u64(block, FILE_BYTES_AT),
             previous_crc: get_u32(block, PREVIOUS_CRC_AT),
+            recycled: get_u32(block, COMPATIBLE_AT) & RECYCLED != 0,
         })
     }
 }
@@ -155,13 +163,20 @@ mod tests {
             base_offset: 4711,
             file_bytes: 1 << 20,
             previous_crc: 17,
+            recycled: true,
         }
     }
 
     #[test]
     fn headers_round_trip_and_every_flipped_bit_is_noticed() {
         let block = sample().encode();
-        assert_eq!(FileHeader::decode(&block), Ok(sample()));
+        for recycled in [false, true] {
+            let header = FileHeader {
+                recycled,
+                ..sample()
+            };
+            assert_eq!(FileHeader::decode(&header.encode()), Ok(header));
+        }
         for bit in 0..HEADER_BYTES * 8 {
             let mut flipped = block;
             flipped[bit / 8] ^= 1 << (bit % 8);

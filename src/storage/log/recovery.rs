@@ -355,7 +355,7 @@ fn recover_last(
     let mut bytes = read_file(file)?;
     let durable_offset = manifest.get().durable_offset;
     let end = check_last(file, &bytes, durable_offset, &mut chain)?;
-    let cut_bytes = torn_bytes(&bytes, end, file.header.salt, chain.position);
+    let cut_bytes = torn_bytes(&bytes, end, &file.header, chain.position);
     bytes.truncate(end);
     let (fresh, state) = copy(&place, file, &mut bytes, &chain)
         .map_err(|error| io_error(&file.path, "copying", error))?;
@@ -440,6 +440,7 @@ fn copy(
 ) -> io::Result<(Arc<LogFile>, WriterState)> {
     let mut header = FileHeader {
         salt: random_salt(),
+        recycled: false,
         ..old.header
     };
     let mut previous_crc = header.previous_crc;
@@ -472,6 +473,7 @@ fn copy(
             file,
             path,
             capacity,
+            recycled: false,
         },
         header,
     )?);

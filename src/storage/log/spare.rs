@@ -23,6 +23,8 @@ pub(crate) struct SpareFile {
     pub(crate) file: Arc<dyn DiskFile>,
     pub(crate) path: PathBuf,
     pub(crate) capacity: u64,
+    /// It holds what an old log file did.
+    pub(crate) recycled: bool,
 }
 
 /// At most one spare file of zeros, made or being made, and at most one recycled file.
@@ -88,6 +90,7 @@ pub(crate) fn make(disk: &dyn Disk, path: PathBuf, capacity: u64) -> io::Result<
         file: disk.create_zeros(&path, capacity)?,
         path,
         capacity,
+        recycled: false,
     })
 }
 
@@ -150,6 +153,7 @@ impl Recycled {
             file: old.file,
             path,
             capacity: old.header.file_bytes,
+            recycled: true,
         });
         Ok(())
     }

@@ -4,7 +4,10 @@
 //! Only frames decide anything: a valid one here has the salt of the file, so it was written behind the end, and what it
 //! states to be durable must be there. Whether a write was torn is only told to people: nobody was told of it.
 
-use super::frame::{Claim, FRAME_ALIGN, FRAME_HEADER_BYTES, Frame};
+use super::{
+    file::FileHeader,
+    frame::{Claim, FRAME_ALIGN, FRAME_HEADER_BYTES, Frame},
+};
 use crate::{storage::bytes::get_u32, types::id::Position};
 
 /// What a disk writes as a whole or not at all, at the least.
@@ -28,19 +31,22 @@ pub(super) fn stated_behind(behind: &[u8], salt: u64, least: u64) -> u64 {
 
 /// Bytes of a torn write behind the frames, which end at `end`; 0 if none can be seen. `next`: the position of the next
 /// event.
-pub(super) fn torn_bytes(bytes: &[u8], end: usize, salt: u64, next: Position) -> u64 {
+pub(super) fn torn_bytes(bytes: &[u8], end: usize, header: &FileHeader, next: Position) -> u64 {
     let behind = &bytes[end..];
+    let written = |bytes: &[u8]| bytes.iter().rposition(|&byte| byte != 0);
+    if !header.recycled {
+        return written(behind).map_or(0, |last| last as u64 + 1);
+    }
     // The rest of a sector is written with the frame that ends in it, as zeros, or else by a later write.
     let sector = behind.len().min(end.next_multiple_of(SECTOR_BYTES) - end);
-    let last = behind[..sector].iter().rposition(|&byte| byte != 0);
-    let mut torn = last.map_or(0, |last| last + 1);
+    let mut torn = written(&behind[..sector]).map_or(0, |last| last + 1);
     // What a recycled file held is all of lower positions.
     if let Some(claim) = Claim::read(behind).filter(|claim| claim.first_position == next) {
         torn = torn.max(claim.frame_bytes);
     }
     each_frame(
         behind,
-        salt,
+        header.salt,
         |claim| claim.first_position >= next,
         |at, frame| {
             torn = torn.max(at + frame.as_bytes().len());

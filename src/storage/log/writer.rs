@@ -281,6 +281,7 @@ impl LogWriter {
             base_offset: self.durable_offset,
             file_bytes: spare.capacity,
             previous_crc: self.previous_crc,
+            recycled: spare.recycled,
         };
         self.capacity = spare.capacity;
         let file = publish(&self.place, spare, header).map_err(failed)?;
@@ -329,6 +330,7 @@ pub(crate) fn create(place: LogPlace, log_id: LogId) -> io::Result<LogWriter> {
         base_offset: 0,
         file_bytes: capacity,
         previous_crc: 0,
+        recycled: false,
     };
     let file = publish(&place, spare, header)?;
     disk.sync_dir(&place.dir)?;

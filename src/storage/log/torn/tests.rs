@@ -5,6 +5,7 @@ use crate::storage::log::{
     file::HEADER_BYTES,
     frame::{FrameDraft, FramePlace},
 };
+use crate::types::id::LogId;
 
 const OLD_SALT: u64 = 3;
 const SALT: u64 = 4;
@@ -44,9 +45,21 @@ fn write(bytes: &mut [u8], at: usize, new: &[u8]) {
     bytes[end..end.next_multiple_of(4096)].fill(0);
 }
 
-/// Both answers about a file whose frames end at an offset.
+fn header(salt: u64, recycled: bool) -> FileHeader {
+    FileHeader {
+        log_id: LogId::from_bytes([7; 16]),
+        salt,
+        first_position: 1,
+        base_offset: 0,
+        file_bytes: 1 << 20,
+        previous_crc: 9,
+        recycled,
+    }
+}
+
+/// Both answers about a recycled file whose frames end at an offset.
 fn asked(bytes: &[u8], end: usize) -> (u64, u64) {
-    let torn = torn_bytes(bytes, end, SALT, NEXT);
+    let torn = torn_bytes(bytes, end, &header(SALT, true), NEXT);
     (torn, stated_behind(&bytes[end..], SALT, OFFSET))
 }
 
@@ -72,7 +85,8 @@ fn what_a_recycled_file_held_is_neither_torn_nor_a_statement() {
 fn stale_frames_are_nothing_even_if_the_salt_came_again() {
     let bytes = recycled();
     assert!(Frame::check(&bytes[HEADER_BYTES..], OLD_SALT).is_ok());
-    assert_eq!(torn_bytes(&bytes, HEADER_BYTES, OLD_SALT, NEXT), 0);
+    let header = header(OLD_SALT, true);
+    assert_eq!(torn_bytes(&bytes, HEADER_BYTES, &header, NEXT), 0);
     let behind = &bytes[HEADER_BYTES..];
     assert_eq!(stated_behind(behind, OLD_SALT, OFFSET), OFFSET);
 }
@@ -120,4 +134,20 @@ fn whole_frames_behind_a_lost_one_are_torn_and_what_they_state_counts() {
     write(&mut bytes, at, &whole);
     let torn = (lost.len() + whole.len()) as u64;
     assert_eq!(asked(&bytes, HEADER_BYTES), (torn, OFFSET + 24));
+}
+
+/// Behind the frames of a file that was made of zeros every byte that is none was written.
+#[test]
+fn in_a_file_of_zeros_any_byte_is_torn() {
+    let new = frame(SALT, NEXT, OFFSET, 2_000);
+    let header = header(SALT, false);
+    let zeros = vec![0; HEADER_BYTES + 8_192];
+    assert_eq!(torn_bytes(&zeros, HEADER_BYTES, &header, NEXT), 0);
+    for lost in (0..new.len()).step_by(SECTOR_BYTES) {
+        let mut bytes = zeros.clone();
+        bytes[HEADER_BYTES..HEADER_BYTES + new.len()].copy_from_slice(&new);
+        bytes[HEADER_BYTES + lost..][..SECTOR_BYTES].fill(0);
+        let torn = torn_bytes(&bytes, HEADER_BYTES, &header, NEXT);
+        assert!(torn > 0, "without the sector at {lost}");
+    }
 }
