@@ -59,9 +59,13 @@ impl Client {
         self.runtime.block_on(self.tenant.append(batch.clone()))
     }
 
-    /// More events than ids are known of.
+    /// As many events as ids are known of.
     fn let_pass(&mut self, entity_id: &str) {
-        for _ in 0..=2 * WINDOW {
+        self.let_some_pass(entity_id, WINDOW);
+    }
+
+    fn let_some_pass(&mut self, entity_id: &str, events: u64) {
+        for _ in 0..events {
             let batch = self.batch(&[entity_id]);
             self.append(&batch).unwrap();
         }
@@ -176,7 +180,14 @@ fn check(options: &EngineOptions) {
         let again = client.append(&unguarded).unwrap();
         assert!(again.duplicate, "{context}");
         assert_eq!(again.first_position, head + 1, "{context}");
-        client.let_pass("y");
+        // Its last id is the last one that is known.
+        client.let_some_pass("y", WINDOW - 2);
+        if is_sealed {
+            let seal_events = options.limits.seal_events;
+            wait_until_sealed(&client.tenant, client.tenant.head() - seal_events);
+        }
+        assert!(client.append(&unguarded).unwrap().duplicate, "{context}");
+        client.let_some_pass("y", 2);
         client.engine.close();
         drop(client);
         client = Client::open(&disk, options, 2 + session);

@@ -1,6 +1,7 @@
 //! A part that is sealed while a batch is judged: its versions go on all the same.
 
 use std::{
+    iter,
     path::{Path, PathBuf},
     slice,
     sync::Arc,
@@ -41,9 +42,26 @@ fn file(folder: &str, name: &str) -> PathBuf {
         .join(name)
 }
 
-fn append(tenant: &Tenant, rng: &mut Rng, entities: [&str; 2]) -> JoinHandle<Appended> {
-    let event = |entity| NewEvent::new(entity, "changed", "{}").with_id(new_id(rng));
-    let batch = Batch::new(entities.map(event));
+fn batch(entities: [&str; 2]) -> Batch {
+    Batch::new(entities.map(|entity| NewEvent::new(entity, "changed", "{}")))
+}
+
+/// Appends a batch whose ids have a hash.
+fn append_ids(
+    tenant: &Tenant,
+    rng: &mut Rng,
+    (hasher, hash): (KeyHasher, u64),
+    entities: [&str; 2],
+) -> JoinHandle<Appended> {
+    let mut batch = batch(entities);
+    for event in &mut batch.events {
+        let id = iter::repeat_with(|| new_id(rng)).find(|id| hasher.hash(id.as_bytes()) == hash);
+        event.event_id = id;
+    }
+    append(tenant, batch)
+}
+
+fn append(tenant: &Tenant, batch: Batch) -> JoinHandle<Appended> {
     let tenant = tenant.clone();
     thread::spawn(move || runtime().block_on(tenant.append(batch)).unwrap())
 }
@@ -51,9 +69,9 @@ fn append(tenant: &Tenant, rng: &mut Rng, entities: [&str; 2]) -> JoinHandle<App
 /// Between the look at what is sealed and the batch's turn.
 #[test]
 fn versions_go_on_if_their_part_is_sealed_before_the_batch_has_its_turn() {
-    let (disk, mut rng) = (SimDisk::new(1), Rng::new(1));
+    let disk = SimDisk::new(1);
     let (_engine, tenant) = open(&disk, options());
-    let mut append = |entities| append(&tenant, &mut rng, entities);
+    let append = |entities| append(&tenant, batch(entities));
     append(["old", "other"]).join().unwrap();
     append(["entity", "filler"]).join().unwrap();
     wait_until_sealed(&tenant, 2);
@@ -76,20 +94,22 @@ fn versions_go_on_if_their_part_is_sealed_before_the_batch_has_its_turn() {
 fn versions_go_on_if_their_part_is_sealed_in_the_turn_of_the_batch() {
     let (disk, mut rng) = (SimDisk::new(1), Rng::new(1));
     // Every second id may be any other.
+    let hasher = KeyHasher::with_bits(1);
     let mut options = options();
-    options.hasher = KeyHasher::with_bits(1);
+    options.hasher = hasher;
     options.limits.recent_bytes_max = 0;
     let (_engine, tenant) = open(&disk, options);
-    let mut append = |entities| append(&tenant, &mut rng, entities);
-    append(["old", "other"]).join().unwrap();
-    append(["entity", "filler"]).join().unwrap();
+    // No sealed event may have the id of the batch that is looked for.
+    let mut append = |hash, entities| append_ids(&tenant, &mut rng, (hasher, hash), entities);
+    append(0, ["old", "other"]).join().unwrap();
+    append(1, ["entity", "filler"]).join().unwrap();
     wait_until_sealed(&tenant, 2);
 
     // The sealer waits before it reads back what it wrote of a part.
     let new_run = |first, last| file("index", &format!("{first:020}-{last:020}.idx.new"));
     disk.hold_reads(&[new_run(3, 4)]);
-    append(["filler", "filler"]).join().unwrap();
-    append(["filler", "filler"]).join().unwrap();
+    append(1, ["filler", "filler"]).join().unwrap();
+    append(1, ["filler", "filler"]).join().unwrap();
     disk.wait_for_callers(1, |path| path == new_run(3, 4));
     // The batch waits for an event that may have the id of its own.
     let is_log = |path: &Path| path.extension() == Some("log".as_ref());
@@ -99,7 +119,7 @@ fn versions_go_on_if_their_part_is_sealed_in_the_turn_of_the_batch() {
         .filter(|path| is_log(path))
         .collect();
     disk.hold_reads(&[&[new_run(3, 4)], &logs[..]].concat());
-    let batch = append(["entity", "entity"]);
+    let batch = append(1, ["entity", "entity"]);
     disk.wait_for_callers(1, is_log);
     // The second part is sealed once the sealer reads the third one in the log.
     disk.hold_reads(&logs);

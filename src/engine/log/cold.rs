@@ -75,15 +75,6 @@ impl Log {
         let mut opened = Vec::with_capacity(runs.len());
         for (name, summary) in runs.iter().zip(&sealed.runs) {
             let run = self.open_run(&index_dir.join(name), summary)?;
-            if sealed.through() - summary.last < self.shared.limits.repeat_window_events {
-                let ids = self
-                    .ids
-                    .for_events((summary.last - summary.first + 1) as usize);
-                for id in run.all_ids() {
-                    let (hash, position) = id?;
-                    ids.insert(hash, position);
-                }
-            }
             opened.push(Arc::new(run));
         }
         if let Some(run) = opened.last() {

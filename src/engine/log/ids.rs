@@ -1,120 +1,69 @@
-//! Ids of the newest events and the positions they stand at: what repeats are found with. Only a hash of the id is kept;
-//! a hit is confirmed by the event itself.
-//!
-//! Two generations: ids are entered into the younger one; once it is full it becomes the older one, and what that held
-//! is forgotten. So at least the last `Limits::repeat_window_events` are known, and at most twice as many. Older ids stand in
-//! index runs.
+//! Ids of the events of a part, by their hashes: what repeats are found with. Only the hash of an id is kept; a hit is
+//! confirmed by the event itself. Ids of sealed events stand in index runs.
 
-use std::{mem, sync::Arc};
+use std::{
+    array,
+    collections::{HashMap, hash_map},
+    hash::{Hash, Hasher},
+};
 
-use dashmap::DashMap;
-use parking_lot::RwLock;
+use super::names::{BuildIdentity, Row};
 
-use super::names::{BuildIdentity, SHARDS};
-use crate::types::id::Position;
+/// Maps that an id may be in: one grows at a time, so that nobody waits for all of them.
+const SHARDS: usize = 64;
 
 /// See the module.
-pub(crate) struct RecentIds {
-    /// Events of a full generation.
-    window: u64,
-    generations: RwLock<Generations>,
-}
+pub(crate) struct IdMap([HashMap<IdHash, Row, BuildIdentity>; SHARDS]);
 
-/// Both generations, to look at or to enter into.
-#[derive(Clone)]
-pub(crate) struct Generations {
-    young: Arc<IdMap>,
-    old: Arc<IdMap>,
-    /// Events entered into the younger one.
-    entered: u64,
-}
+/// A hash in halves: an entry takes 12 bytes instead of 16.
+#[derive(PartialEq, Eq)]
+struct IdHash([u32; 2]);
 
-impl RecentIds {
-    pub(crate) fn new(window: u64) -> Self {
-        let (young, old) = (Arc::default(), Arc::default());
-        Self {
-            window,
-            generations: RwLock::new(Generations {
-                young,
-                old,
-                entered: 0,
-            }),
-        }
-    }
-
-    pub(crate) fn generations(&self) -> Generations {
-        self.generations.read().clone()
-    }
-
-    /// The generations to enter so many events into; one caller at a time.
-    pub(crate) fn for_events(&self, events: usize) -> Generations {
-        let mut generations = self.generations.write();
-        if generations.entered >= self.window {
-            let full = mem::take(&mut generations.young);
-            generations.old = full;
-            generations.entered = 0;
-        }
-        generations.entered += events as u64;
-        generations.clone()
+impl IdHash {
+    fn new(hash: u64) -> Self {
+        Self([hash as u32, (hash >> 32) as u32])
     }
 }
 
-impl Generations {
-    /// Adds the id of an event.
-    pub(crate) fn insert(&self, hash: u64, position: Position) {
-        self.young.insert(hash, position);
-    }
-
-    /// The position whose event `confirm` recognises, if one of the hash's is it.
-    pub(crate) fn find<E>(
-        &self,
-        hash: u64,
-        mut confirm: impl FnMut(Position) -> Result<bool, E>,
-    ) -> Result<Option<Position>, E> {
-        match self.young.find(hash, &mut confirm)? {
-            Some(position) => Ok(Some(position)),
-            None => self.old.find(hash, &mut confirm),
-        }
-    }
-}
-
-/// Two ids of one hash share it by open addressing: the second is kept under the hash plus one, and so on. Nothing is
-/// ever removed.
-struct IdMap(DashMap<u64, Position, BuildIdentity>);
-
-impl Default for IdMap {
-    fn default() -> Self {
-        let hasher = BuildIdentity::default();
-        Self(DashMap::with_hasher_and_shard_amount(hasher, SHARDS))
+impl Hash for IdHash {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let [low, high] = self.0;
+        state.write_u64(u64::from(high) << 32 | u64::from(low));
     }
 }
 
 impl IdMap {
-    fn insert(&self, hash: u64, position: Position) {
+    pub(crate) fn new() -> Self {
+        Self(array::from_fn(|_| HashMap::default()))
+    }
+
+    /// Adds the id of an event. Two ids of one hash share it by open addressing: the second is kept under the hash plus
+    /// one, and so on. Nothing is ever removed.
+    pub(crate) fn insert(&mut self, hash: u64, row: Row) {
         let mut key = hash;
         loop {
-            match self.0.entry(key) {
-                dashmap::Entry::Vacant(vacant) => {
-                    vacant.insert(position);
+            match self.0[shard(key)].entry(IdHash::new(key)) {
+                hash_map::Entry::Vacant(vacant) => {
+                    vacant.insert(row);
                     return;
                 }
-                dashmap::Entry::Occupied(_) => key = key.wrapping_add(1),
+                hash_map::Entry::Occupied(_) => key = key.wrapping_add(1),
             }
         }
     }
 
-    fn find<E>(
-        &self,
-        hash: u64,
-        confirm: &mut impl FnMut(Position) -> Result<bool, E>,
-    ) -> Result<Option<Position>, E> {
+    /// The events whose id may have this hash; the caller confirms them.
+    pub(crate) fn rows(&self, hash: u64) -> impl Iterator<Item = Row> {
         let mut key = hash;
-        while let Some(position) = self.0.get(&key).map(|position| *position) {
-            if confirm(position)? {
-                return Ok(Some(position));
-            }
+        std::iter::from_fn(move || {
+            let row = self.0[shard(key)].get(&IdHash::new(key)).copied();
             key = key.wrapping_add(1);
-        }
-        Ok(None)
+            row
+        })
     }
+}
+
+/// By bits that the maps make little use of.
+fn shard(key: u64) -> usize {
+    (key >> 32) as usize % SHARDS
 }

@@ -309,7 +309,7 @@ impl Pieces {
         sealed + parts.map(|part| part.names(kind).new_names()).sum::<u64>()
     }
 
-    fn newest_first(&self) -> impl Iterator<Item = Piece<'_>> {
+    pub(super) fn newest_first(&self) -> impl Iterator<Item = Piece<'_>> {
         let parts = self.parts.iter().rev().map(|part| Piece::Part(part));
         parts.chain(self.runs.iter().rev().map(|run| Piece::Run(run)))
     }
@@ -424,6 +424,14 @@ impl Piece<'_> {
             ),
         };
         *range.start().max(&first)..=*range.end().min(&last)
+    }
+
+    /// Positions of events whose id may have this hash, ascending; the caller confirms them.
+    pub(super) fn ids(&self, hash: u64) -> Result<Vec<Position>, ReadError> {
+        match self {
+            Self::Run(run) => run.ids(hash),
+            Self::Part(part) => Ok(part.ids(hash)),
+        }
     }
 
     pub(crate) fn page(

@@ -3,9 +3,10 @@
 //! - [`sequencer`]: judges batches and puts them in order, on their callers' threads.
 //! - [`prepared`]: a batch that passed its checks; [`repeat`]: one that was sent before.
 //! - [`committer`]: makes what is queued durable and shows it, on a thread of its own.
-//! - [`index`]: the lookup, in pieces; [`part`] and [`names`]: a piece in memory; [`set`]: what can be asked of them.
+//! - [`index`]: the lookup, in pieces; [`part`], [`names`] and [`ids`]: a piece in memory; [`set`]: what can be asked of
+//!   them.
 //! - [`recovered`]: enters what stands in a log that is opened.
-//! - [`ids`]: ids of the newest events; [`rows`]: where events stand.
+//! - [`rows`]: where events stand.
 //! - [`seal`]: gives complete parts their lasting form; [`cold`]: reads it; [`kept`]: log files that stay all the same;
 //!   [`merge`]: index runs; [`compact`]: segments.
 //! - [`files`]: what of it is on disk, for those who look after that.
@@ -54,7 +55,6 @@ use self::{
     cold::OpenSegments,
     compact::Compacting,
     head::Head,
-    ids::RecentIds,
     index::{Index, Pieces},
     kept::{EndedFile, KeepBudget, KeptFiles},
     merge::Merging,
@@ -159,7 +159,6 @@ pub(crate) struct Log {
     manifest: Arc<OpenManifest>,
     head: Head,
     index: Index,
-    ids: RecentIds,
     table: RowTable,
     kept: KeptFiles,
     /// The writer's room for a file that is not kept any more.
@@ -272,7 +271,6 @@ impl Log {
             manifest,
             head: Head::new(0),
             index: Index::new(shared.hasher),
-            ids: RecentIds::new(shared.limits.repeat_window_events),
             table: RowTable::new(),
             recent: Arc::new(RecentLog::new()),
             kept: KeptFiles::new(Arc::clone(&shared.keep)),

@@ -1,11 +1,17 @@
-//! A part of the log that has no index on disk yet: the names that its events carry, in memory. It is sealed whole.
+//! A part of the log that has no index on disk yet: the names that its events carry, in memory, and their ids. It is sealed
+//! whole.
 
 use std::{
     ops::RangeInclusive,
     sync::{OnceLock, atomic::AtomicU64},
 };
 
-use super::names::{NameIndex, NameRows, Row, Rows, rows_through};
+use parking_lot::RwLock;
+
+use super::{
+    ids::IdMap,
+    names::{NameIndex, NameRows, Row, Rows, rows_through},
+};
 use crate::types::{
     id::Position,
     read::{Direction, NameKind},
@@ -22,6 +28,8 @@ pub(crate) struct Part {
     entities: NameIndex,
     types: NameIndex,
     tags: NameIndex,
+    /// Written by whoever places a batch.
+    pub(super) ids: RwLock<IdMap>,
 }
 
 impl Part {
@@ -33,6 +41,7 @@ impl Part {
             entities: NameIndex::new(),
             types: NameIndex::new(),
             tags: NameIndex::new(),
+            ids: RwLock::new(IdMap::new()),
         }
     }
 
@@ -50,6 +59,12 @@ impl Part {
 
     fn position(&self, row: Row) -> Position {
         self.first + Position::from(row)
+    }
+
+    /// Positions of events whose id may have this hash; the caller confirms them.
+    pub(crate) fn ids(&self, hash: u64) -> Vec<Position> {
+        let ids = self.ids.read();
+        ids.rows(hash).map(|row| self.position(row)).collect()
     }
 
     /// How many rows of a list are at or before a position.

@@ -212,32 +212,20 @@ impl Log {
         Ok(self.fetch(&rows, READ_BATCH_BYTES as u64)?.0)
     }
 
-    /// The event with an id.
+    /// The newest event with an id.
     pub(crate) fn event_by_id(&self, id: Uuid) -> Result<Event, ReadError> {
         let head = self.head.get();
         let hash = self.index.hasher.hash(id.as_bytes());
-        let mut found = None;
-        let mut is_it = |position| {
-            if position <= head {
+        for piece in self.pieces().newest_first() {
+            let positions = piece.ids(hash)?.into_iter().rev();
+            for position in positions.filter(|position| *position <= head) {
                 let event = self.event(position)?;
                 if event.event_id() == id {
-                    found = Some(event);
-                }
-            }
-            Ok::<_, ReadError>(found.is_some())
-        };
-        // What is sealed meanwhile is in one of both.
-        let generations = self.ids.generations();
-        if generations.find(hash, &mut is_it)?.is_none() {
-            for run in self.pieces().runs().iter().rev() {
-                for position in run.ids(hash)? {
-                    if is_it(position)? {
-                        break;
-                    }
+                    return Ok(event);
                 }
             }
         }
-        found.ok_or_else(|| ReadError::NoSuchEvent(format!("with id {id}")))
+        Err(ReadError::NoSuchEvent(format!("with id {id}")))
     }
 
     /// When an event was recorded; `None` if there is no such event.

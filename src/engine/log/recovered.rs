@@ -48,11 +48,6 @@ impl Log {
             self.index
                 .for_batch(&self.pieces(), first, events, bytes, limits)
         };
-        let ids = if is_sealed {
-            self.ids.generations()
-        } else {
-            self.ids.for_events(events)
-        };
         let mut at = 0;
         for position in (first..).take(events) {
             let row =
@@ -69,7 +64,8 @@ impl Log {
                 return Err(damage(start, what).into());
             }
             let id = self.index.hasher.hash(row.event_id().as_bytes());
-            ids.insert(id, position);
+            let newest = pieces.newest();
+            newest.ids.write().insert(id, newest.row(position));
             self.slots.lock()[slot(row.entity_id())] += 1;
             *next += 1;
         }

@@ -8,14 +8,18 @@ use uuid::Uuid;
 
 use super::{
     Log,
+    index::Pieces,
     prepared::{Prepared, PreparedEvent},
     sequencer::{Outcome, PlacedBatch, Sequencer, unreadable},
 };
 use crate::{
     engine::event::Event,
-    storage::log::{
-        frame::FRAME_HEADER_BYTES,
-        row::{self, event_id, same_content},
+    storage::{
+        index::filter::FilterKeys,
+        log::{
+            frame::FRAME_HEADER_BYTES,
+            row::{self, event_id, same_content},
+        },
     },
     types::{
         append::{AppendError, Appended, Expect, GuardFailure},
@@ -26,6 +30,7 @@ use crate::{
 };
 
 /// A repeat that has to be compared with what stands in the log.
+#[derive(Clone, Copy)]
 pub(super) struct Repeat {
     /// Where the first of the batch's ids that was found stands.
     position: Position,
@@ -79,24 +84,67 @@ pub(super) fn find_guarded_repeat(log: &Log, prepared: &Prepared, refused: Appen
     compare_repeat(log, prepared, &repeat).map_err(|_| refused)
 }
 
-/// The first of a batch's ids that stands in the log already.
-pub(super) fn find_repeat(
+/// The last position whose id is known no more, given the last one of all.
+fn forgotten(log: &Log, last: Position) -> Position {
+    last.saturating_sub(log.shared.limits.repeat_window_events)
+}
+
+/// The first of a batch's ids that is sealed already. Done before its turn: it may read from the disk.
+pub(super) fn find_sealed_repeat(
     log: &Log,
-    sequencer: &Sequencer,
+    pieces: &Pieces,
     events: &[PreparedEvent],
 ) -> Result<Option<Repeat>, AppendError> {
-    let ids = log.ids.generations();
-    for (index, event) in events
-        .iter()
-        .enumerate()
-        .filter(|(_, event)| event.id_given)
-    {
-        let is_it = |position| stored_id(log, sequencer, position).map(|id| id == event.id);
-        if let Some(position) = ids.find(event.id_hash, is_it)? {
-            return Ok(Some(Repeat { position, index }));
+    let forgotten = forgotten(log, log.head.get());
+    let newest_first = pieces.runs().iter().rev();
+    let runs: Vec<_> = newest_first
+        .take_while(|run| run.last() > forgotten)
+        .collect();
+    if runs.is_empty() {
+        return Ok(None);
+    }
+    let given = events.iter().enumerate();
+    let given = given.filter(|(_, event)| event.id_given);
+    let keys = FilterKeys::new(given.map(|(index, event)| (index, event.id_hash)));
+    let mut found = Vec::new();
+    for (nth, run) in runs.iter().enumerate() {
+        let may_be = run.may_hold_ids(&keys).map_err(unreadable)?;
+        found.extend(may_be.into_iter().map(|index| (index, nth)));
+    }
+    found.sort_unstable();
+    for (index, nth) in found {
+        let event = &events[index];
+        let positions = runs[nth].ids(event.id_hash).map_err(unreadable)?;
+        for position in positions.into_iter().rev().filter(|p| *p > forgotten) {
+            if log.event(position).map_err(unreadable)?.event_id() == event.id {
+                return Ok(Some(Repeat { position, index }));
+            }
         }
     }
     Ok(None)
+}
+
+/// The first of a batch's ids that stands in the log already: `sealed`, or one before it that is not sealed.
+pub(super) fn find_repeat(
+    log: &Log,
+    sequencer: &Sequencer,
+    pieces: &Pieces,
+    events: &[PreparedEvent],
+    sealed: Option<Repeat>,
+) -> Result<Option<Repeat>, AppendError> {
+    let forgotten = forgotten(log, sequencer.next - 1);
+    let until = sealed.map_or(events.len(), |sealed| sealed.index);
+    let given = events[..until].iter().enumerate();
+    for (index, event) in given.filter(|(_, event)| event.id_given) {
+        for part in pieces.parts().iter().rev() {
+            for position in part.ids(event.id_hash) {
+                if position > forgotten && stored_id(log, sequencer, position)? == event.id {
+                    return Ok(Some(Repeat { position, index }));
+                }
+            }
+        }
+    }
+    Ok(sealed)
 }
 
 fn stored_id(log: &Log, sequencer: &Sequencer, position: Position) -> Result<Uuid, AppendError> {

@@ -18,7 +18,9 @@ use super::{
     Log,
     index::{Pieces, SealedCounts},
     prepared::{Prepared, PreparedEvent},
-    repeat::{compare_repeat, find_guarded_repeat, find_repeat, may_be_repeat},
+    repeat::{
+        Repeat, compare_repeat, find_guarded_repeat, find_repeat, find_sealed_repeat, may_be_repeat,
+    },
     set::Set,
 };
 use crate::{
@@ -120,6 +122,8 @@ struct Prejudged {
     /// How many sealed events carry the names that matter, unless the parts tell.
     counts: SealedCounts,
     no_match: Vec<Option<(Set, Option<Position>)>>,
+    /// The first of the batch's ids that is sealed.
+    repeat: Option<Repeat>,
 }
 
 impl Sequencer {
@@ -183,6 +187,7 @@ fn prejudge(log: &Log, prepared: &Prepared) -> Result<Prejudged, AppendError> {
         sealed_through: pieces.sealed_through(),
         counts,
         no_match: no_match?,
+        repeat: find_sealed_repeat(log, &pieces, &prepared.events)?,
     })
 }
 
@@ -206,7 +211,8 @@ pub(crate) fn submit(log: &Arc<Log>, prepared: Prepared, waiting: Waiting) {
         drop(sequencer);
         return waiting.answer(Err(refused));
     }
-    let judged = match find_repeat(log, &sequencer, &prepared.events) {
+    let sealed = prejudged.repeat;
+    let judged = match find_repeat(log, &sequencer, &pieces, &prepared.events, sealed) {
         Err(e) => Err(e),
         Ok(Some(repeat)) => {
             // What was found does not change any more: compare without holding others up.
@@ -398,7 +404,8 @@ fn place(
         .index
         .for_batch(pieces, first_position, count, bytes, limits);
     let counts = &prejudged.counts;
-    let ids = log.ids.for_events(count);
+    let newest = pieces.newest();
+    let mut ids = newest.ids.write();
     let mut versions = Vec::with_capacity(events.len());
     for (position, event) in (first_position..).zip(&events) {
         let push =
@@ -411,7 +418,7 @@ fn place(
                 push(NameKind::Tag, tag);
             }
         }
-        ids.insert(event.id_hash, position);
+        ids.insert(event.id_hash, newest.row(position));
         row::seal(
             &mut rows[FRAME_HEADER_BYTES + event.row_start as usize..],
             version,
@@ -419,6 +426,7 @@ fn place(
         );
         versions.push(version);
     }
+    drop(ids);
     for cursor in &cursors {
         sequencer
             .cursors

@@ -5,9 +5,12 @@
 //! makes the filter useless, never wrong. The scheme is that of Putze, Sanders and Singler, "Cache-, Hash- and
 //! Space-Efficient Bloom Filters" (2007).
 
-use std::io;
+use std::{io, sync::Arc};
 
-use super::{block::BlockWriter, reader::Run};
+use super::{
+    block::{Block, BlockWriter},
+    reader::Run,
+};
 use crate::types::read::ReadError;
 
 const BITS_PER_KEY: u64 = 10;
@@ -36,7 +39,10 @@ struct Place {
 
 impl Filter {
     fn place(self, key: u64) -> Place {
-        let key = mix(key);
+        self.place_mixed(mix(key))
+    }
+
+    fn place_mixed(self, key: u64) -> Place {
         let lines = self.blocks * LINES_PER_BLOCK;
         let line = ((u128::from(key) * u128::from(lines)) >> 64) as u64;
         Place {
@@ -53,7 +59,43 @@ impl Filter {
         }
         let place = self.place(key);
         let block = run.block(self.first_block + place.block)?;
-        Ok(place.bytes().all(|(byte, mask)| block[byte] & mask != 0))
+        Ok(place.is_in(&block))
+    }
+
+    /// The indices of those keys that may have been written, in no order. Reads each block once.
+    pub(super) fn may_hold_some(
+        self,
+        run: &Run,
+        keys: &FilterKeys,
+    ) -> Result<Vec<usize>, ReadError> {
+        let mut found = Vec::new();
+        if self.blocks == 0 {
+            return Ok(found);
+        }
+        let mut read: Option<(u64, Arc<Block>)> = None;
+        for (key, index) in &keys.0 {
+            let place = self.place_mixed(*key);
+            let block = match read.take() {
+                Some((number, block)) if number == place.block => block,
+                _ => run.block(self.first_block + place.block)?,
+            };
+            if place.is_in(&block) {
+                found.push(*index);
+            }
+            read = Some((place.block, block));
+        }
+        Ok(found)
+    }
+}
+
+/// Keys, each with an index, in the order of their places in a filter, whatever its size.
+pub(crate) struct FilterKeys(Vec<(u64, usize)>);
+
+impl FilterKeys {
+    pub(crate) fn new(keys: impl Iterator<Item = (usize, u64)>) -> Self {
+        let mut mixed: Vec<_> = keys.map(|(index, key)| (mix(key), index)).collect();
+        mixed.sort_unstable();
+        Self(mixed)
     }
 }
 
@@ -95,6 +137,10 @@ impl FilterWriter {
 }
 
 impl Place {
+    fn is_in(&self, block: &Block) -> bool {
+        self.bytes().all(|(byte, mask)| block[byte] & mask != 0)
+    }
+
     /// Each byte, in the block, with the bit that is the key's.
     fn bytes(&self) -> impl Iterator<Item = (usize, u8)> {
         (0..PROBES).map(|probe| {

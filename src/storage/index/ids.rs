@@ -12,6 +12,7 @@ use std::{io, ops::RangeInclusive, sync::Arc};
 
 use super::{
     block::{Block, BlockWriter, CONTENT_BYTES},
+    filter::FilterKeys,
     reader::Run,
 };
 use crate::{
@@ -142,6 +143,11 @@ impl Run {
             block: self.block(number)?,
             len: (ids.entries - before).min(ENTRIES_PER_BLOCK) as usize,
         })
+    }
+
+    /// The indices of those hashes that an event's id may have, in no order: most of the others are left out.
+    pub(crate) fn may_hold_ids(&self, hashes: &FilterKeys) -> Result<Vec<usize>, ReadError> {
+        self.footer().id_filter.may_hold_some(self, hashes)
     }
 
     /// Positions of events whose id has this hash, ascending; the caller confirms them.

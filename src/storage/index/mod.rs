@@ -21,7 +21,7 @@
 mod block;
 pub(crate) mod cache;
 pub(crate) mod describe;
-mod filter;
+pub(crate) mod filter;
 mod ids;
 mod layout;
 pub(crate) mod merge;

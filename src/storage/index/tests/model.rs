@@ -2,7 +2,10 @@
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
-use super::plain::{KINDS, Line, Open, Plain, page};
+use super::{
+    super::filter::FilterKeys,
+    plain::{KINDS, Line, Open, Plain, page},
+};
 use crate::types::{
     hash::KeyHasher,
     id::Position,
@@ -169,9 +172,16 @@ proptest! {
         plain.add_ids(hasher);
         let open = plain.open(hasher, 20_000);
         let hashes = (0..300u64).map(|i| hasher.hash(&(1 + i * rows / 299).to_le_bytes()));
-        for hash in hashes.chain(other).chain([0, 1, 2, 255, 256, u64::MAX]) {
-            prop_assert_eq!(open.run.ids(hash), Ok(plain.ids(hash)), "{:x}", hash);
+        let hashes: Vec<_> = hashes.chain(other).chain([0, 1, 2, 255, 256, u64::MAX]).collect();
+        let keys = FilterKeys::new(hashes.iter().copied().enumerate());
+        let may_hold = open.run.may_hold_ids(&keys).unwrap();
+        for (index, hash) in hashes.iter().enumerate() {
+            prop_assert_eq!(open.run.ids(*hash), Ok(plain.ids(*hash)), "{:x}", hash);
+            let is_left_out = !may_hold.contains(&index);
+            prop_assert!(!is_left_out || plain.ids(*hash).is_empty(), "{:x}", hash);
         }
+        let absent = hashes.iter().filter(|hash| plain.ids(**hash).is_empty()).count();
+        prop_assert!(may_hold.len() <= hashes.len() - absent + absent / 4 + 8);
         plain.ids.sort_unstable();
         prop_assert_eq!(open.run.all_ids().collect::<Result<Vec<_>, _>>(), Ok(plain.ids));
     }
