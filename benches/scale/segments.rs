@@ -21,6 +21,8 @@ pub(crate) async fn measure(dir: &Path, segments: u64, table: &mut Table) -> Res
     let mut options = options();
     // A batch is never divided, and a larger one is a segment of its own.
     options.limits.seal_events = EVENTS;
+    // They stay as they are.
+    options.limits.compact_target_bytes = 1;
     let engine = Engine::open(dir, options)?;
     let tenant = engine.tenant(&TenantId::default()).await?;
     let plan = Plan::new(1_000_000);

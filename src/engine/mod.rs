@@ -520,13 +520,13 @@ impl Inner {
     fn open_tenant(&self, id: &TenantId) -> Result<Option<Tenant>, OpenError> {
         let place = self.place(id);
         let Some(manifest) = self.manifest(id)? else {
-            let found = writer::file_with_frames(&place)
-                .map_err(|error| OpenError::io("reading log files in", &place.log_dir, &error))?;
+            let found = writer::file_with_events(&place)
+                .map_err(|error| OpenError::io("looking for events in", &place.dir, &error))?;
             return match found {
                 Some(file) => Err(OpenError::Damaged(Damage {
                     path: place.dir.join("manifest"),
                     offset: 0,
-                    what: format!("it is gone, but {} holds events", file.display()),
+                    what: format!("it is gone, but {} is there", file.display()),
                 })),
                 None => Ok(None),
             };

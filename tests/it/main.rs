@@ -21,6 +21,7 @@ mod fixtures;
 mod fuzz;
 mod hashes;
 mod kill;
+mod leftovers;
 mod missing_files;
 mod model;
 mod old_repeats;

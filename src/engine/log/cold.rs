@@ -21,7 +21,11 @@ use crate::{
         },
         segment::{SegmentSummary, reader::Segment},
     },
-    types::{id::Position, limits::READ_BATCH_EVENTS, read::ReadError},
+    types::{
+        id::Position,
+        limits::READ_BATCH_EVENTS,
+        read::{Damage, ReadError},
+    },
 };
 
 /// What describes the segments that were read last, of all logs, bounded in bytes.
@@ -58,8 +62,8 @@ impl OpenSegments {
 }
 
 impl Log {
-    /// Enters what is sealed, and removes what is left of attempts to seal more.
-    pub(super) fn open_sealed(&self) -> Result<(), RecoverError> {
+    /// Enters what is sealed. Returns the files of segments and runs that the manifest does not name.
+    pub(super) fn open_sealed(&self) -> Result<Vec<PathBuf>, RecoverError> {
         let sealed = self.manifest.get().sealed.clone();
         let (segments_dir, index_dir) = (self.place.segments_dir(), self.place.index_dir());
         let segments = sealed.segments.iter();
@@ -69,8 +73,10 @@ impl Log {
             .iter()
             .map(|r| run_name(r.first, r.last))
             .collect();
+        let mut unnamed = Vec::new();
         for (dir, names) in [(&segments_dir, &segments), (&index_dir, &runs)] {
-            recovery::keep_only(&*self.place.disk, dir, names)?;
+            let files = recovery::unnamed_files(&*self.place.disk, dir, names)?;
+            unnamed.extend(files.into_iter().map(|name| dir.join(name)));
         }
         let mut opened = Vec::with_capacity(runs.len());
         for (name, summary) in runs.iter().zip(&sealed.runs) {
@@ -86,6 +92,47 @@ impl Log {
             *slot = *events;
         }
         self.cursors.lock().extend(sealed.cursors);
+        Ok(unnamed)
+    }
+
+    /// Removes, of files that the manifest does not name, what is left of attempts to seal, merge and compact: all of
+    /// its events stand elsewhere, up to the head. One that holds others is damage: something else is missing.
+    pub(super) fn remove_leftovers(
+        &self,
+        unnamed: &[PathBuf],
+        head: Position,
+    ) -> Result<(), RecoverError> {
+        let mut leftovers = Vec::with_capacity(unnamed.len());
+        for path in unnamed {
+            match last_in(path) {
+                _ if path.extension() == Some("new".as_ref()) => leftovers.push(path),
+                Some(last) if last <= head => leftovers.push(path),
+                Some(last) => {
+                    let what = format!(
+                        "it holds events up to position {last}, but log and manifest end at {head}: a newer manifest or log files are missing"
+                    );
+                    return Err(RecoverError::Damaged(Damage {
+                        path: path.clone(),
+                        offset: 0,
+                        what,
+                    }));
+                }
+                None => {
+                    let file = path.display();
+                    warn!(tenant = %self.tenant, %file, "left alone: it is none of this store's files");
+                }
+            }
+        }
+        for path in leftovers {
+            self.place
+                .disk
+                .remove(path)
+                .map_err(|error| RecoverError::Io {
+                    path: path.clone(),
+                    doing: "removing",
+                    error,
+                })?;
+        }
         Ok(())
     }
 
@@ -122,22 +169,29 @@ impl Log {
     fn open_segment(&self, summary: &SegmentSummary) -> Result<Arc<Segment>, NotOpened> {
         let key = (self.number, summary.first, summary.last);
         let segments = &self.shared.open_segments.segments;
-        segments.get_or_insert_with(&key, || {
-            let path = self.segment_path(summary);
-            let file = self.place.disk.open(&path).map_err(|e| {
-                let failed = ReadError::Io {
-                    path: path.clone(),
-                    range: 0..summary.bytes,
-                    reason: e.to_string(),
-                };
-                match e.kind() {
-                    io::ErrorKind::NotFound => NotOpened::Missing(failed),
-                    _ => NotOpened::Failed(failed),
-                }
-            })?;
-            let segment = Segment::open(file, path, self.log_id, summary);
-            segment.map(Arc::new).map_err(NotOpened::Failed)
-        })
+        segments.get_or_insert_with(&key, || self.read_segment(summary).map(Arc::new))
+    }
+
+    fn read_segment(&self, summary: &SegmentSummary) -> Result<Segment, NotOpened> {
+        let path = self.segment_path(summary);
+        let file = self.place.disk.open(&path).map_err(|e| {
+            let failed = ReadError::Io {
+                path: path.clone(),
+                range: 0..summary.bytes,
+                reason: e.to_string(),
+            };
+            match e.kind() {
+                io::ErrorKind::NotFound => NotOpened::Missing(failed),
+                _ => NotOpened::Failed(failed),
+            }
+        })?;
+        Segment::open(file, path, self.log_id, summary).map_err(NotOpened::Failed)
+    }
+
+    /// A segment as it is on disk now, whatever is known of it.
+    pub(super) fn open_segment_anew(&self, summary: &SegmentSummary) -> Result<Segment, ReadError> {
+        self.read_segment(summary)
+            .map_err(|(NotOpened::Missing(failed) | NotOpened::Failed(failed))| failed)
     }
 
     pub(super) fn segment_path(&self, summary: &SegmentSummary) -> PathBuf {
@@ -220,6 +274,17 @@ fn located(position: Position, place: &RowPlace, file: &LogFile) -> Located {
 
 pub(crate) fn segment_name(first: Position, last: Position) -> String {
     format!("{first:020}-{last:020}.parquet")
+}
+
+/// The last position of a segment or a run, by its name; `None` if it is named otherwise.
+fn last_in(path: &Path) -> Option<Position> {
+    let name = path.file_name()?.to_str()?;
+    let (first, last) = name
+        .strip_suffix(".parquet")
+        .or_else(|| name.strip_suffix(".idx"))?
+        .split_once('-')?;
+    let number = |digits: &str| (digits.len() == 20).then(|| digits.parse().ok())?;
+    number(first).and(number(last))
 }
 
 pub(crate) fn run_name(first: Position, last: Position) -> String {

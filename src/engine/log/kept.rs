@@ -5,6 +5,7 @@
 use std::{
     collections::VecDeque,
     io,
+    ops::RangeInclusive,
     path::Path,
     sync::{
         Arc,
@@ -16,12 +17,15 @@ use parking_lot::RwLock;
 use tracing::warn;
 
 use super::Log;
-use crate::storage::{
-    disk::Disk,
-    log::{
-        spare::{Recycled, recycled_path},
-        writer::{LogFile, LogPlace},
+use crate::{
+    storage::{
+        disk::Disk,
+        log::{
+            spare::{Recycled, recycled_path},
+            writer::{LogFile, LogPlace},
+        },
     },
+    types::{id::Position, read::ReadError},
 };
 
 /// The budget that all logs share.
@@ -67,10 +71,18 @@ impl KeptFiles {
         self.files.write().extend(files);
     }
 
-    /// Takes the oldest file out, if files must go. Whoever reads from it goes on.
-    fn take_surplus(&self) -> Option<EndedFile> {
+    /// The oldest file, if files must go, and the first position behind its events if another one is kept.
+    fn surplus(&self) -> Option<(EndedFile, Option<Position>)> {
         let over = self.budget.bytes.load(Ordering::Relaxed) > self.budget.bytes_max;
-        let kept = over.then(|| self.files.write().pop_front())??;
+        let files = self.files.read();
+        let oldest = over.then(|| files.front())??;
+        let next = files.get(1).map(|next| next.file.header.first_position);
+        Some((oldest.clone(), next))
+    }
+
+    /// Takes the oldest file out. Whoever reads from it goes on.
+    fn take_oldest(&self) -> Option<EndedFile> {
+        let kept = self.files.write().pop_front()?;
         let bytes = kept.file.header.file_bytes;
         self.budget.bytes.fetch_sub(bytes, Ordering::Relaxed);
         Some(kept)
@@ -98,10 +110,23 @@ impl KeptFiles {
 }
 
 impl Log {
-    /// Gives up kept files beyond the budget, oldest first. What is left on a disk that refuses is tried again with the
+    /// Gives up kept files beyond the budget, oldest first, once their events were found whole in segments. What is left on a disk that refuses is tried again with the
     /// next seal. One thread at a time.
     pub(super) fn drop_surplus_files(&self) {
-        while let Some(EndedFile { file, end }) = self.kept.take_surplus() {
+        while let Some((oldest, next)) = self.kept.surplus() {
+            let next = next.unwrap_or_else(|| self.pieces().sealed_through() + 1);
+            let events = oldest.file.header.first_position..=next - 1;
+            if let Err(e) = self.check_segments(&events) {
+                warn!(
+                    tenant = %self.tenant, error = %e, path = %oldest.file.path.display(),
+                    "a sealed log file is kept: it may be all that is left of its events. Stop the server, and run annals verify with --repair"
+                );
+                return;
+            }
+            drop(oldest);
+            let Some(EndedFile { file, end }) = self.kept.take_oldest() else {
+                return;
+            };
             let file = match recycle(&self.place, &self.recycled, file) {
                 Ok(()) => continue,
                 Err(file) => file,
@@ -111,6 +136,24 @@ impl Log {
                 warn!(tenant = %self.tenant, path = %file.path.display(), error = %e, "removing a sealed log file");
                 self.kept.put_back(EndedFile { file, end });
                 return;
+            }
+        }
+    }
+}
+
+impl Log {
+    /// Reads what the segments hold of some events, past what is cached, and verifies its checksums.
+    fn check_segments(&self, events: &RangeInclusive<Position>) -> Result<(), ReadError> {
+        loop {
+            let pieces = self.pieces();
+            let outcome = pieces
+                .segments()
+                .iter()
+                .filter(|segment| segment.first <= *events.end() && segment.last >= *events.start())
+                .try_for_each(|segment| self.open_segment_anew(segment)?.check(events));
+            // What is compacted meanwhile is in another segment.
+            if outcome.is_ok() || self.pieces().segments() == pieces.segments() {
+                return outcome;
             }
         }
     }

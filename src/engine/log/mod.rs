@@ -207,10 +207,11 @@ impl Log {
         let manifest = OpenManifest::new(Arc::clone(&place.disk), place.dir.clone(), manifest);
         let manifest = Arc::new(manifest);
         let mut log = Self::empty(tenant, Arc::clone(&manifest), place.clone(), shared);
-        log.open_sealed()?;
+        let unnamed = log.open_sealed()?;
         let mut next = manifest.get().sealed.through() + 1;
         let see = &mut |seen: &SeenFrame<'_>| log.see(seen, &mut next);
         let recovered = recovery::recover(place, &manifest, see)?;
+        log.remove_leftovers(&unnamed, next - 1)?;
         let kept = recovered.kept.into_iter();
         let kept = kept.map(|(file, end)| EndedFile { file, end });
         log.kept.add(kept.collect());

@@ -130,19 +130,15 @@ pub(super) fn found(disk: &Arc<dyn Disk>, dir: &Path) -> io::Result<Found> {
         }
         Err(ManifestError::Io(error)) => return Err(error),
     }
-    let segments = match disk.list(&dir.join("segments")) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
-        names => names?,
-    };
     let place = LogPlace::new(Arc::clone(disk), dir, 0);
-    // Log files without a frame are what is left of a tenant that was never made.
-    let folder = match segments.is_empty() {
-        true if writer::file_with_frames(&place)?.is_none() => return Ok(Found::Nothing),
-        true => "log",
-        false => "segments",
-    };
-    let what = format!("it is gone, but there are files in {folder}");
-    Ok(Found::Unreadable(damage(what)))
+    Ok(match writer::file_with_events(&place)? {
+        // Other files are what is left of a tenant that was never made.
+        None => Found::Nothing,
+        Some(file) => {
+            let what = format!("it is gone, but {} is there", file.display());
+            Found::Unreadable(damage(what))
+        }
+    })
 }
 
 /// What was found so far, and who hears of it.

@@ -33,25 +33,26 @@ use crate::{
     },
 };
 
-/// Makes sure that a folder holds the named files, and removes all others. The folder need not be there for none.
-pub(crate) fn keep_only(disk: &dyn Disk, dir: &Path, names: &[String]) -> Result<(), RecoverError> {
-    let present = match disk.list(dir) {
+/// The files of a folder that the manifest does not name, once those that it does are found to be there. The folder need
+/// not be there for none.
+pub(crate) fn unnamed_files(
+    disk: &dyn Disk,
+    dir: &Path,
+    named: &[String],
+) -> Result<Vec<String>, RecoverError> {
+    let mut present = match disk.list(dir) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
         listed => listed.map_err(|e| io_error(dir, "listing", e))?,
     };
-    if let Some(name) = names.iter().find(|name| !present.contains(name)) {
+    if let Some(name) = named.iter().find(|name| !present.contains(name)) {
         return Err(RecoverError::Damaged(Damage {
             path: dir.join(name),
             offset: 0,
             what: "the file is missing, and the manifest names it".to_owned(),
         }));
     }
-    for name in present.iter().filter(|name| !names.contains(name)) {
-        let path = dir.join(name);
-        disk.remove(&path)
-            .map_err(|e| io_error(&path, "removing", e))?;
-    }
-    Ok(())
+    present.retain(|name| !named.contains(name));
+    Ok(present)
 }
 
 /// Why a log could not be opened. Nothing was changed.

@@ -296,16 +296,27 @@ impl LogWriter {
     }
 }
 
-/// A log file with frames in a tenant's folder. Without a manifest beside it there should be none.
-pub(crate) fn file_with_frames(place: &LogPlace) -> io::Result<Option<PathBuf>> {
-    let names = match place.disk.list(&place.log_dir) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        names => names?,
+/// A file in a tenant's folder that no attempt to make a tenant leaves: it holds events, or did. Without a manifest beside
+/// it there should be none.
+pub(crate) fn file_with_events(place: &LogPlace) -> io::Result<Option<PathBuf>> {
+    let list = |dir: &Path| match place.disk.list(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        names => names,
     };
-    for name in names.iter().filter(|name| name.ends_with(".log")) {
+    for dir in [place.segments_dir(), place.index_dir()] {
+        if let Some(name) = list(&dir)?.first() {
+            return Ok(Some(dir.join(name)));
+        }
+    }
+    let names = list(&place.log_dir)?.into_iter();
+    for name in names.filter(|name| name.ends_with(".log")) {
         let path = place.log_dir.join(name);
         let bytes = place.disk.open(&path)?.read_all()?;
-        if bytes.iter().skip(HEADER_BYTES).any(|&byte| byte != 0) {
+        // A file has its whole header before it has its name.
+        let unused = bytes
+            .split_at_checked(HEADER_BYTES)
+            .filter(|(header, _)| FileHeader::decode(header).is_ok());
+        if unused.is_none_or(|(_, frames)| frames.iter().any(|&byte| byte != 0)) {
             return Ok(Some(path));
         }
     }
@@ -313,7 +324,7 @@ pub(crate) fn file_with_frames(place: &LogPlace) -> io::Result<Option<PathBuf>> 
 }
 
 /// Makes a new log in a tenant's folder; the tenant exists once this returns. What an attempt that did not finish left
-/// in the folder is removed: the caller has made sure that none of it is a [`file_with_frames`].
+/// in the folder is removed: the caller has made sure that none of it is a [`file_with_events`].
 pub(crate) fn create(place: LogPlace, log_id: LogId) -> io::Result<LogWriter> {
     let disk = &place.disk;
     disk.create_dir(&place.log_dir)?;

@@ -4,6 +4,7 @@ use std::{
     collections::VecDeque,
     fmt,
     io::{self, Read},
+    ops::Range,
     path::PathBuf,
     sync::Arc,
 };
@@ -71,6 +72,15 @@ impl SegmentFile {
 }
 
 impl Blocks {
+    /// Reads bytes from the disk and verifies the checksums of the blocks that they are in.
+    pub(super) fn check(&self, bytes: Range<u64>) -> Result<(), ReadError> {
+        let block = BLOCK_BYTES as u64;
+        for number in bytes.start / block..bytes.end.div_ceil(block) {
+            self.read(number as usize)?;
+        }
+        Ok(())
+    }
+
     fn read(&self, number: usize) -> Result<Bytes, ReadError> {
         let start = number as u64 * BLOCK_BYTES as u64;
         match self.crcs.get(number) {

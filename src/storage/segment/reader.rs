@@ -1,6 +1,11 @@
 //! An open segment: its footer and page index in memory, its data on disk.
 
-use std::{iter, ops::Range, path::PathBuf, sync::Arc};
+use std::{
+    iter,
+    ops::{Range, RangeInclusive},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use parquet::{
@@ -142,6 +147,22 @@ impl Segment {
     pub(crate) fn scan(&self, from: Position) -> Rows {
         let range = iter::once(from..self.last + 1).collect();
         Rows(Batches::new(self.clone(), &ROW_COLUMNS, range))
+    }
+
+    /// Verifies the checksums of all that holds the rows at some positions.
+    pub(crate) fn check(&self, positions: &RangeInclusive<Position>) -> Result<(), ReadError> {
+        let mut first = self.first;
+        for group in self.metadata.metadata().row_groups() {
+            let next = first + group.num_rows().cast_unsigned();
+            if first <= *positions.end() && next > *positions.start() {
+                for column in group.columns() {
+                    let (start, bytes) = column.byte_range();
+                    self.blocks.check(start..start + bytes)?;
+                }
+            }
+            first = next;
+        }
+        Ok(())
     }
 
     /// All columns of all rows; see [`Self::batches`].

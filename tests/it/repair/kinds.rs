@@ -55,7 +55,7 @@ fn leftovers_are_no_faults_and_stay() {
         "manifest.new",
         "log/spare.new",
         "log/recovered.new",
-        "segments/00000000000000000061-00000000000000000070.parquet",
+        "segments/00000000000000000041-00000000000000000060.parquet",
         "index/00000000000000000001-00000000000000000020.idx.new",
     ] {
         disk.set_content(&dir.join(name), b"the rest of an attempt".to_vec());
