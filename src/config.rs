@@ -173,6 +173,8 @@ const KEYS: &[Key] = &[
         limits.seal_bytes, size, |c| shown_size(c.limits.seal_bytes)),
     key!("limits.seal_backlog_max", "Parts of a log that may wait to become segments; beyond, appends wait.",
         limits.seal_backlog_max, count, |c| c.limits.seal_backlog_max.to_string()),
+    key!("limits.unsealed_events_max", "Events of all tenants not in segments yet, about: memory holds their index. Beyond, appends wait.",
+        limits.unsealed_events_max, count, |c| c.limits.unsealed_events_max.to_string()),
     key!("limits.row_group_events", "Events of a row group of a segment, at most.",
         limits.row_group_events, count, |c| c.limits.row_group_events.to_string()),
     key!("limits.run_fan_in", "Index runs of about one size that become one, at least 2.",

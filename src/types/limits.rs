@@ -65,6 +65,9 @@ pub struct Limits {
     pub seal_bytes: u64,
     /// Parts of the log that may wait to be sealed; beyond, appends wait.
     pub seal_backlog_max: usize,
+    /// Events of all tenants that may be not sealed, about: half of it in parts that grow, of which the largest are sealed
+    /// before they are full; beyond, appends wait.
+    pub unsealed_events_max: u64,
     /// Most events of a row group of a segment.
     pub row_group_events: usize,
     /// Index runs of about one size that become one.
@@ -102,6 +105,7 @@ impl Default for Limits {
             seal_events: 1 << 18,
             seal_bytes: 64 << 20,
             seal_backlog_max: 4,
+            unsealed_events_max: 1 << 21,
             row_group_events: 128 << 10,
             run_fan_in: 8,
             compact_target_bytes: 1 << 30,

@@ -41,6 +41,7 @@ mod sim_disk;
 mod slots;
 mod small_log;
 mod soak_checks;
+mod unsealed;
 mod unsynced_disk;
 mod verify;
 mod verify_served;

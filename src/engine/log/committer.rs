@@ -309,7 +309,7 @@ fn poison(log: &Log, sequencer: &mut Sequencer, reason: String) {
         not_stored(waiting, &reason);
     }
     sequencer.state = State::Poisoned(reason);
-    log.seal_signals.done.notify_waiters();
+    log.shared.unsealed.changed.notify_waiters();
 }
 
 fn not_stored(waiting: Waiting, reason: &str) {
@@ -333,7 +333,7 @@ pub(super) fn close(log: &Arc<Log>) {
     if sequencer.state == State::Open {
         sequencer.state = State::Closing;
     }
-    log.seal_signals.done.notify_waiters();
+    log.shared.unsealed.changed.notify_waiters();
     log.work.notify_all();
     while sequencer.committing {
         log.idle.wait(&mut sequencer);

@@ -17,11 +17,10 @@ use super::{names::NameRows, part::Part, set::Set};
 use crate::{
     storage::{index::reader::Run, manifest::Sealed, segment::SegmentSummary},
     types::{
-        append::{Query, QueryItem},
         hash::KeyHasher,
         id::{Position, Version},
         limits::Limits,
-        read::{Direction, Filter, NameKind, ReadError},
+        read::{Direction, NameKind, ReadError},
         text::Text,
     },
 };
@@ -100,16 +99,24 @@ impl Index {
         }
         let part = Arc::new(Part::new(first));
         part.bytes.store(bytes as u64, Ordering::Relaxed);
-        let with_part = |pieces: &Pieces| {
-            let mut pieces = pieces.clone();
-            pieces.parts.push(Arc::clone(&part));
-            Arc::new(pieces)
-        };
+        self.begin(&part);
+        Arc::new(pieces.with_part(&part))
+    }
+
+    /// The newest part is complete, unless it is empty: a new one begins at a position. Not while a batch is entered.
+    pub(super) fn complete(&self, next: Position) -> bool {
+        let grew = self.pieces().newest().first != next;
+        if grew {
+            self.begin(&Arc::new(Part::new(next)));
+        }
+        grew
+    }
+
+    fn begin(&self, part: &Arc<Part>) {
         let mut now = self.pieces.write();
-        // The part is complete once this is set.
-        newest.last.get_or_init(|| first - 1);
-        *now = with_part(&now);
-        with_part(pieces)
+        // The part before is complete once this is set.
+        now.newest().last.get_or_init(|| part.first - 1);
+        *now = Arc::new(now.with_part(part));
     }
 
     /// Puts other pieces in the place of those that hold the same.
@@ -136,62 +143,15 @@ impl Index {
     pub(crate) fn pieces(&self) -> Arc<Pieces> {
         Arc::clone(&self.pieces.read())
     }
-
-    pub(crate) fn name(&self, kind: NameKind, name: Text) -> Set {
-        Set::Name {
-            kind,
-            hash: self.hasher.hash(name.as_bytes()),
-            name,
-        }
-    }
-
-    fn any(&self, kind: NameKind, names: &[Text]) -> Set {
-        let names = names.iter().map(|name| self.name(kind, name.clone()));
-        Set::Any(names.collect())
-    }
-
-    fn tags(&self, tags: &[Text]) -> Vec<Set> {
-        let tags = tags.iter();
-        tags.map(|tag| self.name(NameKind::Tag, tag.clone()))
-            .collect()
-    }
-
-    /// The events that a query matches.
-    pub(crate) fn query(&self, query: &Query) -> Set {
-        Set::Any(query.items.iter().map(|item| self.item(item)).collect())
-    }
-
-    fn item(&self, item: &QueryItem) -> Set {
-        let mut members = self.tags(&item.tags);
-        if !item.event_types.is_empty() {
-            members.push(self.any(NameKind::Type, &item.event_types));
-        }
-        Set::every(members)
-    }
-
-    /// The events that a filter lets through, but for partitions and times.
-    pub(crate) fn filter(&self, filter: &Filter) -> Set {
-        let mut members = self.tags(&filter.tags);
-        if !filter.entity_ids.is_empty() {
-            members.push(self.any(NameKind::Entity, &filter.entity_ids));
-        }
-        if !filter.event_types.is_empty() {
-            members.push(self.any(NameKind::Type, &filter.event_types));
-        }
-        if !filter.event_type_prefix.as_bytes().is_empty() {
-            members.push(Set::TypePrefix(
-                filter.event_type_prefix.clone(),
-                self.hasher,
-            ));
-        }
-        if !filter.query.items.is_empty() {
-            members.push(self.query(&filter.query));
-        }
-        Set::every(members)
-    }
 }
 
 impl Pieces {
+    fn with_part(&self, part: &Arc<Part>) -> Self {
+        let mut pieces = self.clone();
+        pieces.parts.push(Arc::clone(part));
+        pieces
+    }
+
     /// The last position that is sealed.
     pub(crate) fn sealed_through(&self) -> Position {
         self.segments.last().map_or(0, |segment| segment.last)

@@ -110,8 +110,8 @@ impl KeptFiles {
 }
 
 impl Log {
-    /// Gives up kept files beyond the budget, oldest first, once their events were found whole in segments. What is left on a disk that refuses is tried again with the
-    /// next seal. One thread at a time.
+    /// Gives up kept files beyond the budget, oldest first, once their events were found whole in segments. What is left
+    /// on a disk that refuses is tried again with the next seal. One thread at a time.
     pub(super) fn drop_surplus_files(&self) {
         while let Some((oldest, next)) = self.kept.surplus() {
             let next = next.unwrap_or_else(|| self.pieces().sealed_through() + 1);

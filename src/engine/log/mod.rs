@@ -8,7 +8,7 @@
 //! - [`recovered`]: enters what stands in a log that is opened.
 //! - [`rows`]: where events stand.
 //! - [`seal`]: gives complete parts their lasting form; [`cold`]: reads it; [`kept`]: log files that stay all the same;
-//!   [`merge`]: index runs; [`compact`]: segments.
+//!   [`merge`]: index runs; [`compact`]: segments; [`unsealed`]: what all logs may hold in memory until then.
 //! - [`files`]: what of it is on disk, for those who look after that.
 //! - [`recent`]: the newest bytes, in memory.
 //! - [`read`]: events by position, filter and direction; [`scan`]: all of a segment, one after the other.
@@ -37,6 +37,7 @@ pub(crate) mod scan;
 mod seal;
 pub(crate) mod sequencer;
 pub(crate) mod set;
+pub(crate) mod unsealed;
 pub(crate) mod waiters;
 
 use std::{
@@ -62,9 +63,10 @@ use self::{
     recent::{Recent, RecentLog},
     rows::RowTable,
     scan::{Scan, ScanRoom},
-    seal::{SealSignals, Sealing},
+    seal::Sealing,
     sequencer::{Sequencer, State},
     set::Set,
+    unsealed::{Unsealed, UnsealedOfLog},
     waiters::Waiters,
 };
 use crate::{
@@ -104,6 +106,7 @@ pub(crate) struct Shared {
     open_segments: Arc<OpenSegments>,
     scans: Arc<ScanRoom>,
     keep: Arc<KeepBudget>,
+    unsealed: Arc<Unsealed>,
     /// Whoever seals a part holds it.
     seal_turn: Arc<Mutex<()>>,
     /// Whoever merges index runs holds it.
@@ -124,6 +127,7 @@ impl Shared {
             open_segments: Arc::new(OpenSegments::new(limits.segment_cache_bytes)),
             scans: Arc::default(),
             keep: Arc::new(KeepBudget::new(limits.keep_bytes)),
+            unsealed: Arc::new(Unsealed::new(limits.unsealed_events_max)),
             seal_turn: Arc::default(),
             merge_turn: Arc::default(),
             compact_turn: Arc::default(),
@@ -161,6 +165,7 @@ pub(crate) struct Log {
     index: Index,
     table: RowTable,
     kept: KeptFiles,
+    unsealed: UnsealedOfLog,
     /// The writer's room for a file that is not kept any more.
     recycled: Arc<Recycled>,
     recent: Arc<RecentLog>,
@@ -180,7 +185,8 @@ pub(crate) struct Log {
     writer: Mutex<Option<LogWriter>>,
     waiters: Waiters,
     sealing: Mutex<Sealing>,
-    seal_signals: SealSignals,
+    /// The sealing thread ended, or is to end.
+    seal_changed: Condvar,
     merging: Merging,
     compacting: Compacting,
     place: LogPlace,
@@ -235,6 +241,8 @@ impl Log {
         *log.writer.get_mut() = Some(recovered.writer);
         log.check_space();
         let log = Arc::new(log);
+        shared.unsealed.enter(&log);
+        shared.unsealed.relieve();
         seal::wake(&log);
         merge::wake(&log);
         compact::wake(&log);
@@ -253,7 +261,9 @@ impl Log {
         log.recycled = Arc::clone(writer.recycled());
         *log.writer.get_mut() = Some(writer);
         log.check_space();
-        Arc::new(log)
+        let log = Arc::new(log);
+        shared.unsealed.enter(&log);
+        log
     }
 
     fn empty(
@@ -275,6 +285,7 @@ impl Log {
             table: RowTable::new(),
             recent: Arc::new(RecentLog::new()),
             kept: KeptFiles::new(Arc::clone(&shared.keep)),
+            unsealed: UnsealedOfLog::new(&shared.unsealed),
             recycled: Arc::default(),
             cursors: Mutex::default(),
             slots: Mutex::new(vec![0; SLOTS].into()),
@@ -286,7 +297,7 @@ impl Log {
             writer: Mutex::new(None),
             waiters: Waiters::new(),
             sealing: Mutex::default(),
-            seal_signals: SealSignals::default(),
+            seal_changed: Condvar::new(),
             merging: Merging::default(),
             compacting: Compacting::default(),
             place,
@@ -424,7 +435,7 @@ impl Log {
         if sequencer.state == State::Open {
             sequencer.state = State::Closing;
         }
-        self.seal_signals.done.notify_waiters();
+        self.shared.unsealed.changed.notify_waiters();
     }
 
     /// Refuses appends, writes what is queued, states that all is durable, and lets go of the files.

@@ -45,8 +45,10 @@ impl Log {
         } else {
             let bytes = frame.as_bytes().len();
             let limits = &self.shared.limits;
-            self.index
-                .for_batch(&self.pieces(), first, events, bytes, limits)
+            let grew = self.pieces();
+            let pieces = self.index.for_batch(&grew, first, events, bytes, limits);
+            self.count_unsealed(grew.newest(), pieces.newest(), events as u64);
+            pieces
         };
         let mut at = 0;
         for position in (first..).take(events) {

@@ -13,7 +13,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::Condvar;
 use tracing::{debug, warn};
 
 use super::{
@@ -54,15 +53,6 @@ pub(super) struct Sealing {
     pub(super) failing: bool,
 }
 
-/// Where sealing is waited for.
-#[derive(Default)]
-pub(super) struct SealSignals {
-    /// The thread ended, or is to end.
-    pub(super) changed: Condvar,
-    /// A part was sealed, or cannot be.
-    pub(super) done: tokio::sync::Notify,
-}
-
 /// Why a part was not sealed.
 #[derive(Debug, thiserror::Error)]
 enum SealError {
@@ -97,9 +87,9 @@ pub(super) fn wake(log: &Arc<Log>) {
 pub(super) fn stop(log: &Log) {
     let mut sealing = log.sealing.lock();
     sealing.stop = true;
-    log.seal_signals.changed.notify_all();
+    log.seal_changed.notify_all();
     while sealing.running {
-        log.seal_signals.changed.wait(&mut sealing);
+        log.seal_changed.wait(&mut sealing);
     }
 }
 
@@ -112,8 +102,8 @@ impl Drop for Ended<'_> {
             let mut sealing = self.0.sealing.lock();
             sealing.running = false;
             sealing.failing = true;
-            self.0.seal_signals.changed.notify_all();
-            self.0.seal_signals.done.notify_waiters();
+            self.0.seal_changed.notify_all();
+            self.0.shared.unsealed.changed.notify_waiters();
         }
     }
 }
@@ -130,7 +120,7 @@ fn run(log: &Arc<Log>) {
         let part = part.or_else(|| log.next_to_seal());
         let Some((part, last)) = part.filter(|_| !sealing.stop) else {
             sealing.running = false;
-            log.seal_signals.changed.notify_all();
+            log.seal_changed.notify_all();
             return;
         };
         drop(sealing);
@@ -151,7 +141,7 @@ fn run(log: &Arc<Log>) {
                     block_hits = blocks.hits(), block_misses = blocks.misses(), "sealed"
                 );
                 log.sealing.lock().failing = false;
-                log.seal_signals.done.notify_waiters();
+                log.shared.unsealed.changed.notify_waiters();
                 merge::wake(log);
                 compact::wake(log);
             }
@@ -164,9 +154,9 @@ fn run(log: &Arc<Log>) {
                 telemetry::seal_failed();
                 let mut sealing = log.sealing.lock();
                 sealing.failing = true;
-                log.seal_signals.done.notify_waiters();
+                log.shared.unsealed.changed.notify_waiters();
                 if !sealing.stop {
-                    let _ = log.seal_signals.changed.wait_for(&mut sealing, retry);
+                    let _ = log.seal_changed.wait_for(&mut sealing, retry);
                 }
                 retry = (retry * 2).min(RETRY_MAX);
             }
@@ -187,22 +177,25 @@ impl Log {
     fn seals_behind(&self) -> bool {
         // The part that grows is always there, and does not wait.
         self.pieces().parts().len() > self.shared.limits.seal_backlog_max.max(1)
+            || self.shared.unsealed.is_full()
     }
 
     /// Waits while sealing is too far behind; refuses if it does not get on.
     pub(crate) async fn wait_for_seals(&self) -> Result<(), AppendError> {
         while self.seals_behind() {
-            let done = self.seal_signals.done.notified();
-            tokio::pin!(done);
-            done.as_mut().enable();
+            let changed = self.shared.unsealed.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
             let open = self.sequencer.lock().state == State::Open;
             if !open || !self.seals_behind() {
                 break;
             }
-            if self.sealing.lock().failing {
+            // Another log may hold the room that is needed here.
+            let all = &self.shared.unsealed;
+            if self.sealing.lock().failing || all.is_full() && all.is_any_failing() {
                 return Err(AppendError::SealBehind);
             }
-            done.await;
+            changed.await;
         }
         Ok(())
     }
@@ -291,6 +284,7 @@ fn enter(log: &Log, part: &Part, made: &Made) -> Result<(), SealError> {
         error,
     })?;
     log.index.seal(part, run, written.segment.clone());
+    log.unsealed.sealed(last - first + 1);
     log.kept.add(log.table.release(*last));
     log.drop_surplus_files();
     Ok(())

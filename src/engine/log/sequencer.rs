@@ -235,6 +235,8 @@ pub(crate) fn submit(log: &Arc<Log>, prepared: Prepared, waiting: Waiting) {
         Err(refused) => Queued::Answer(Err(refused), waiting),
     };
     queue(log, &mut sequencer, queued);
+    drop(sequencer);
+    log.shared.unsealed.relieve();
 }
 
 /// Queues what was judged against batches that are on their way; if one of those failed, so does this.
@@ -400,11 +402,13 @@ fn place(
     } = prepared;
     let (count, bytes) = (events.len(), rows.len());
     let limits = &log.shared.limits;
+    let grew = pieces;
     let pieces = log
         .index
-        .for_batch(pieces, first_position, count, bytes, limits);
+        .for_batch(grew, first_position, count, bytes, limits);
     let counts = &prejudged.counts;
     let newest = pieces.newest();
+    log.count_unsealed(grew.newest(), newest, count as u64);
     let mut ids = newest.ids.write();
     let mut versions = Vec::with_capacity(events.len());
     for (position, event) in (first_position..).zip(&events) {

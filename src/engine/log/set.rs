@@ -3,11 +3,12 @@
 
 use std::ops::RangeInclusive;
 
-use super::index::{Piece, consecutive};
+use super::index::{Index, Piece, consecutive};
 use crate::types::{
+    append::{Query, QueryItem},
     hash::KeyHasher,
     id::Position,
-    read::{Direction, NameKind, ReadError},
+    read::{Direction, Filter, NameKind, ReadError},
     text::Text,
 };
 
@@ -31,6 +32,62 @@ pub(crate) enum Set {
     Any(Vec<Set>),
     /// Intersection of at least one.
     Every(Vec<Set>),
+}
+
+/// Sets by the names that questions are made of.
+impl Index {
+    pub(crate) fn name(&self, kind: NameKind, name: Text) -> Set {
+        Set::Name {
+            kind,
+            hash: self.hasher.hash(name.as_bytes()),
+            name,
+        }
+    }
+
+    fn any(&self, kind: NameKind, names: &[Text]) -> Set {
+        let names = names.iter().map(|name| self.name(kind, name.clone()));
+        Set::Any(names.collect())
+    }
+
+    fn tags(&self, tags: &[Text]) -> Vec<Set> {
+        let tags = tags.iter();
+        tags.map(|tag| self.name(NameKind::Tag, tag.clone()))
+            .collect()
+    }
+
+    /// The events that a query matches.
+    pub(crate) fn query(&self, query: &Query) -> Set {
+        Set::Any(query.items.iter().map(|item| self.item(item)).collect())
+    }
+
+    fn item(&self, item: &QueryItem) -> Set {
+        let mut members = self.tags(&item.tags);
+        if !item.event_types.is_empty() {
+            members.push(self.any(NameKind::Type, &item.event_types));
+        }
+        Set::every(members)
+    }
+
+    /// The events that a filter lets through, but for partitions and times.
+    pub(crate) fn filter(&self, filter: &Filter) -> Set {
+        let mut members = self.tags(&filter.tags);
+        if !filter.entity_ids.is_empty() {
+            members.push(self.any(NameKind::Entity, &filter.entity_ids));
+        }
+        if !filter.event_types.is_empty() {
+            members.push(self.any(NameKind::Type, &filter.event_types));
+        }
+        if !filter.event_type_prefix.as_bytes().is_empty() {
+            members.push(Set::TypePrefix(
+                filter.event_type_prefix.clone(),
+                self.hasher,
+            ));
+        }
+        if !filter.query.items.is_empty() {
+            members.push(self.query(&filter.query));
+        }
+        Set::every(members)
+    }
 }
 
 impl Set {
