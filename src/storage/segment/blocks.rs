@@ -22,8 +22,8 @@ use crate::{
     types::read::{Damage, ReadError},
 };
 
-/// A reader goes through all columns side by side: a block for each, and some to spare.
-const RECENT_BLOCKS: usize = 16;
+/// A reader goes through all columns side by side: a page of each, and some to spare.
+const RECENT_BLOCKS: usize = 64;
 
 /// The file of a segment up to its tail. Shared by all reads.
 pub(super) struct Blocks {

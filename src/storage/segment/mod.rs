@@ -34,8 +34,9 @@ pub(crate) mod writer;
 
 use crate::{storage::log::row::Row, types::id::Position};
 
-/// Data is summed up in blocks of so many bytes; the last one is shorter.
-pub(crate) const BLOCK_BYTES: usize = 64 << 10;
+/// Data is summed up in blocks of so many bytes; the last one is shorter. About as long as a compressed page: what a read
+/// of one row takes from the disk for each column.
+pub(crate) const BLOCK_BYTES: usize = 16 << 10;
 
 /// What must be known of a segment to open it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use super::{BLOCK_BYTES, SegmentSummary};
 use crate::{storage::disk::DiskFile, types::id::Position};
 
 /// Whole blocks, so that each is summed up at once, and few writes.
-const BUFFER_BYTES: usize = 16 * BLOCK_BYTES;
+const BUFFER_BYTES: usize = 64 * BLOCK_BYTES;
 
 /// See the module.
 pub(super) struct Sink {
