@@ -64,7 +64,9 @@ pub(super) async fn run(args: CompactArgs) -> Result<(), CliError> {
         summary(&before, &stats, started.elapsed())
     })?;
     match &stats.last_error {
-        Some(error) if stats.failures > before.failures => Err(CliError::Failed(error.clone())),
+        Some(error) if stats.failures > before.failures => Err(CliError::Failed(format!(
+            "compacting failed, and the segments stay as they are: {error}"
+        ))),
         _ => Ok(()),
     }
 }
@@ -102,7 +104,7 @@ fn summary(before: &CompactionStats, stats: &CompactionStats, took: Duration) ->
     }
     if stats.running {
         line += "; compacting";
-    } else if compactions == 0 {
+    } else if compactions == 0 && stats.failures == before.failures {
         line += "; nothing was left to compact";
     }
     line + "\n"

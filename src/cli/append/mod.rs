@@ -164,6 +164,15 @@ fn explain(stop: &Stop, name: &str, tally: &Tally, resume: bool) -> String {
     } else {
         ""
     };
+    let is_too_large = matches!(
+        stop,
+        Stop::Append(_, ClientError::Refused(refusal)) if refusal.reason == "TOO_LARGE"
+    );
+    let mend = if is_too_large && mend.is_empty() {
+        "with a smaller --batch, "
+    } else {
+        mend
+    };
     let go_on = if resume {
         format!("{mend}run the same command again")
     } else {

@@ -121,7 +121,9 @@ enum Failed {
     Compact(#[from] CompactError),
     #[error("{}: {error}", path.display())]
     Io { path: PathBuf, error: io::Error },
-    #[error("{available} bytes are free, {needed} would be written, and {reserve} stay free")]
+    #[error(
+        "it needs {needed} bytes beside the {reserve} of limits.disk_reserve_bytes, and {available} are free: make room"
+    )]
     NoRoom {
         available: u64,
         needed: u64,
