@@ -198,15 +198,15 @@ impl Filled {
     }
 }
 
-/// Log files go as soon as they are sealed.
-pub(crate) fn options() -> EngineOptions {
+/// Log files beyond so many bytes go once they are sealed.
+pub(crate) fn options(keep_bytes: u64) -> EngineOptions {
     let mut options = EngineOptions::default();
-    options.limits.keep_bytes = 0;
+    options.limits.keep_bytes = keep_bytes;
     options
 }
 
-pub(crate) async fn fill(data: &Path, plan: &Plan) -> Result<Filled, Failure> {
-    let engine = Engine::open(data, options())?;
+pub(crate) async fn fill(data: &Path, plan: &Plan, keep_bytes: u64) -> Result<Filled, Failure> {
+    let engine = Engine::open(data, options(keep_bytes))?;
     let tenant = engine.tenant(&TenantId::default()).await?;
     let (begun, next) = (Instant::now(), Arc::new(AtomicU64::new(0)));
     let mut writers: JoinSet<Result<(), Failure>> = JoinSet::new();
@@ -258,7 +258,7 @@ pub(crate) async fn fill(data: &Path, plan: &Plan) -> Result<Filled, Failure> {
         log_bytes_per_event = bytes_an_event(&tenant);
     }
     let begun = Instant::now();
-    let limits = options().limits;
+    let limits = options(keep_bytes).limits;
     let mut runs_before = 0;
     loop {
         tokio::time::sleep(Duration::from_secs(2)).await;

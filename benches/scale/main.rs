@@ -38,9 +38,10 @@ Scale appends so many events of 200-byte payloads, waits until they are sealed, 
 lookups cost: make scale EVENTS=100000000. Settings, in the environment:
   SCALE_DATA       a folder for the data, which stays; not there yet [a temporary one]
   SCALE_REPORT     where the table goes, as Markdown [scale-report.md]
+  SCALE_KEEP_BYTES bytes of log files that are kept; 0: all lookups are answered from segments [0]
   SCALE_SEGMENTS   segments of the last measurement, which has a log of its own; 0: leave it out [4,000]
   SCALE_SECONDS    how long appends go on before kill -9 [20]
-It needs about 160 bytes of disk an event and 4 GB: 20 GB for 100 million.
+It needs about 160 bytes of disk an event, what is kept, and 4 GB: 20 GB for 100 million.
 ";
 /// On disk, with index and what lasts until it is merged.
 const EVENT_DISK_BYTES: u64 = 160;
@@ -111,9 +112,14 @@ fn run() -> Result<(), Failure> {
         .into());
     }
     fs::create_dir_all(&data)?;
+    let keep_bytes = number("SCALE_KEEP_BYTES")?.unwrap_or(0);
+    let from = match keep_bytes {
+        0 => "from segments alone",
+        _ => "from log files as far as they are kept",
+    };
     let (free, needed) = (
         free_bytes(&data),
-        events * EVENT_DISK_BYTES + DISK_RESERVE_BYTES,
+        events * EVENT_DISK_BYTES + keep_bytes + DISK_RESERVE_BYTES,
     );
     if free < needed {
         let (free, needed) = (free / 1_000_000, needed / 1_000_000);
@@ -128,20 +134,20 @@ fn run() -> Result<(), Failure> {
         data.display()
     ));
 
-    let filled = runtime.block_on(fill::fill(&data, &plan))?;
+    let filled = runtime.block_on(fill::fill(&data, &plan, keep_bytes))?;
     filled.tell(&plan, &mut table);
     disk(&data, &plan, filled.log_bytes_per_event, &mut table);
 
-    let program = Program::new(&data, vec!["limits.keep_bytes=0".to_owned()])?;
+    let program = Program::new(&data, vec![format!("limits.keep_bytes={keep_bytes}")])?;
     let mut served = program.start()?;
     opened("a clean stop", &mut served, &mut table)?;
     let client = runtime.block_on(Client::connect(program.url()))?;
-    say("over gRPC, from segments alone:");
+    say(format_args!("over gRPC, {from}:"));
     runtime.block_on(measure::over_grpc(&client, &plan, &mut table))?;
     served.end(Ending::Term)?;
 
-    say("in process, from segments alone:");
-    runtime.block_on(measure::in_process(&data, &plan, &mut table))?;
+    say(format_args!("in process, {from}:"));
+    runtime.block_on(measure::in_process(&data, &plan, keep_bytes, &mut table))?;
 
     let seconds = number("SCALE_SECONDS")?.unwrap_or(20);
     let mut served = program.start()?;

@@ -85,9 +85,14 @@ fn expect(found: u64, expected: u64, what: &str) -> Result<(), Failure> {
     Err(format!("{what}: {found} events instead of {expected}").into())
 }
 
-pub(crate) async fn in_process(data: &Path, plan: &Plan, table: &mut Table) -> Result<(), Failure> {
+pub(crate) async fn in_process(
+    data: &Path,
+    plan: &Plan,
+    keep_bytes: u64,
+    table: &mut Table,
+) -> Result<(), Failure> {
     let begun = Instant::now();
-    let engine = Engine::open(data, options())?;
+    let engine = Engine::open(data, options(keep_bytes))?;
     let tenant = engine.tenant(&TenantId::default()).await?;
     table.row(
         "opened in process",

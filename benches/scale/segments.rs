@@ -18,7 +18,7 @@ use crate::{
 const EVENTS: u64 = 100;
 
 pub(crate) async fn measure(dir: &Path, segments: u64, table: &mut Table) -> Result<(), Failure> {
-    let mut options = options();
+    let mut options = options(0);
     // A batch is never divided, and a larger one is a segment of its own.
     options.limits.seal_events = EVENTS;
     // They stay as they are.

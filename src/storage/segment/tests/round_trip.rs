@@ -174,7 +174,13 @@ fn the_file_is_plain_parquet_with_the_documented_columns() {
     assert_eq!(group.num_rows(), 7);
     for column in group.columns() {
         let name = column.column_path().parts()[0].as_str();
-        assert!(matches!(column.compression(), Compression::ZSTD(_)));
+        let is_compressed = matches!(name, "entity_id" | "event_id" | "payload" | "metadata");
+        let compression = column.compression();
+        assert_eq!(
+            matches!(compression, Compression::ZSTD(_)),
+            is_compressed,
+            "{name}"
+        );
         let encodings: Vec<_> = column.encodings().collect();
         let expected = match name {
             "entity_id" | "event_type" | "tags" => Encoding::RLE_DICTIONARY,
@@ -266,9 +272,9 @@ fn a_scattered_read_touches_little_and_no_block_twice() {
     assert!(bytes_read() <= written.summary.tail_at);
 
     assert_eq!(segment.read(&[4_000, 4_001]).unwrap(), rows[3_999..4_001]);
-    // At most two blocks for each of nine columns, far from the whole of it.
+    // Two to four blocks for each of nine columns, far from the whole of it.
     assert!(bytes_read() <= 18 * BLOCK_BYTES as u64);
-    assert!(written.summary.tail_at > 40 * BLOCK_BYTES as u64);
+    assert!(written.summary.tail_at > 160 * BLOCK_BYTES as u64);
 }
 
 #[test]
