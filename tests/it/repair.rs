@@ -29,7 +29,7 @@ use crate::{
 
 /// What was told.
 #[derive(Debug, Default)]
-struct Heard {
+pub(crate) struct Heard {
     faults: Vec<Damage>,
     repaired: Vec<Outcome>,
     lost: Vec<Outcome>,
@@ -60,14 +60,14 @@ fn try_repair(
     Ok((repaired, all))
 }
 
-fn repair(disk: &SimDisk, options: &EngineOptions) -> (Repaired, Heard) {
+pub(crate) fn repair(disk: &SimDisk, options: &EngineOptions) -> (Repaired, Heard) {
     let done = try_repair(disk, options).unwrap();
     disk.check("repair");
     done
 }
 
 /// What every file holds, but for the lock.
-fn contents(disk: &SimDisk) -> BTreeMap<PathBuf, Vec<u8>> {
+pub(crate) fn contents(disk: &SimDisk) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = disk.files();
     files.retain(|path| !path.ends_with("annals.lock"));
     let content = |path: PathBuf| (path.clone(), disk.content(&path));

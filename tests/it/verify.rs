@@ -14,10 +14,30 @@ use annals::{
 };
 
 use crate::{
+    repair::{contents, repair},
     rng::seeds,
     sim_disk::SimDisk,
     workload::{Client, FOLDER, default_tenant, options, runtime, sealing_options},
 };
+
+/// Asserts that there is nothing wrong with what can be opened, and nothing to repair.
+pub(crate) fn assert_well(disk: &SimDisk, context: &str) {
+    let mut data = disk.files();
+    data.retain(|path| path.starts_with(Path::new(FOLDER).join("tenants")));
+    if data.is_empty() {
+        return;
+    }
+    let (_, faults) = verify(disk);
+    assert_eq!(faults, [], "{context}");
+    let before = contents(disk);
+    let (repaired, heard) = repair(disk, &options());
+    assert_eq!(
+        (repaired.repairs, repaired.lost),
+        (0, 0),
+        "{context}: {heard:?}"
+    );
+    assert!(contents(disk) == before, "{context}");
+}
 
 pub(crate) fn verify(disk: &SimDisk) -> (Verified, Vec<Damage>) {
     let mut faults = Vec::new();

@@ -142,7 +142,9 @@ pub(crate) fn inspect(
     tell: &mut dyn FnMut(LogFault),
 ) -> io::Result<()> {
     let named = named_files(place)?;
-    if named.last().map(|file| file.base_offset) != Some(manifest.newest_file) {
+    // A crash may have come between making a newer one and naming it.
+    let is_newest = |file: &NamedFile| file.base_offset == manifest.newest_file;
+    if !named.iter().any(is_newest) {
         tell_error(newest_is_missing(place), tell)?;
     }
     let files = open_named(place, manifest, &named, tell)?;
