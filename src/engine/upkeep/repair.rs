@@ -219,7 +219,7 @@ fn repair_tenant(
         Found::Unreadable(damage) => {
             let path = damage.path.clone();
             fault(damage);
-            match manifest::assemble(&place, options, &mut fault)? {
+            match manifest::assemble(&place, options, None, &mut fault)? {
                 Ok((manifest, assembled)) => (manifest, Some(assembled)),
                 Err(what) => {
                     hopeless(journal, unread, Outcome { path, what });
