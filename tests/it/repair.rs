@@ -4,6 +4,7 @@
 mod interrupted;
 mod kinds;
 mod manifests;
+mod unnamed;
 
 use std::{
     collections::BTreeMap,

@@ -68,7 +68,9 @@ pub(super) fn plan(
             plan.segments.push(good.len() - 1);
         } else if *fate == Fate::Broken {
             let what = format!(
-                "the log does not hold its events {} to {} any more: they are lost; {RESTORE}",
+                "its events {} to {} are lost: no log file holds them any more. Put back a copy of this one file from a \
+                 backup, or of files that hold these events, and repair again; to restore the whole folder would lose \
+                 what came after the backup",
                 segment.first, segment.last
             );
             plan.lost.push(Outcome { path, what });
@@ -113,16 +115,23 @@ fn plan_runs(work: &Work, findings: &Findings, good: &[bool], plan: &mut Plan) {
             continue;
         }
         before_is_good = false;
-        let what = format!(
-            "it can be rebuilt only once the segments of events {} to {} and the runs before it are good; {RESTORE}",
-            run.first, run.last
-        );
+        let what = if events_are_there {
+            "nothing is lost with it: it is rebuilt once the run before it is, which says how often each type occurs \
+             before it"
+                .to_owned()
+        } else {
+            format!(
+                "nothing is lost with it: it is rebuilt once the segments of events {} to {} are good",
+                run.first, run.last
+            )
+        };
         let path = work.stored.run_path(run);
         plan.lost.push(Outcome { path, what });
     }
 }
 
-const RESTORE: &str = "restore the tenant's folder from a backup";
+const RESTORE: &str =
+    "restore the tenant's folder from a backup, which loses what came after the backup";
 
 /// The file that a fault is in, if everything that stands in it is sealed.
 fn sealed_file(work: &Work, fault: &LogFault, named: &[NamedFile]) -> Option<usize> {
