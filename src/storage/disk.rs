@@ -4,6 +4,8 @@
 //! or removed name is durable only after [`Disk::sync_dir`] of its folder. Everything else may be lost, kept, or kept in
 //! part and in any order. After a failed sync the bytes it should have covered count as lost.
 
+pub(crate) mod read_only;
+
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, ErrorKind},

@@ -55,7 +55,7 @@ fn try_repair(
         Told::Lost(outcome) => all.lost.push(outcome),
     };
     let on: Arc<dyn Disk> = Arc::new(disk.clone());
-    let repaired = Engine::repair_on(&on, Path::new(FOLDER), options, &mut tell)?;
+    let repaired = Engine::repair_on(&on, Path::new(FOLDER), None, options, &mut tell)?;
     assert_eq!(repaired.repairs, all.repaired.len() as u64);
     assert_eq!(repaired.lost, all.lost.len() as u64);
     Ok((repaired, all))

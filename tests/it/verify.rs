@@ -48,7 +48,7 @@ pub(crate) fn verify(disk: &SimDisk) -> (Verified, Vec<Damage>) {
     };
     let on: Arc<dyn Disk> = Arc::new(disk.clone());
     let hasher = options().hasher;
-    let verified = Engine::verify_on(&on, Path::new(FOLDER), hasher, &mut tell).unwrap();
+    let verified = Engine::verify_on(&on, Path::new(FOLDER), None, hasher, &mut tell).unwrap();
     assert_eq!(verified.faults, faults.len() as u64);
     (verified, faults)
 }

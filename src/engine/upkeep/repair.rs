@@ -69,27 +69,27 @@ pub struct Repaired {
 
 /// How to repair.
 #[derive(Clone, Copy)]
-pub(crate) struct RepairOptions<'a> {
-    pub(crate) hasher: KeyHasher,
-    pub(crate) limits: &'a Limits,
+pub(super) struct RepairOptions<'a> {
+    pub(super) hasher: KeyHasher,
+    pub(super) limits: &'a Limits,
 }
 
-/// Repairs the tenants whose folders are in `tenants_dir`.
-pub(crate) fn repair(
+/// Repairs the tenants of these folders.
+pub(super) fn repair(
     disk: &Arc<dyn Disk>,
-    tenants_dir: &Path,
+    dirs: &[PathBuf],
     options: RepairOptions<'_>,
     tell: &mut dyn FnMut(Told),
 ) -> io::Result<Repaired> {
     let mut all = Repaired::default();
-    for dir in verify::tenant_dirs(&**disk, tenants_dir)? {
+    for dir in dirs {
         let mut log = Journal {
             tell,
             repaired: Repaired::default(),
             told: HashSet::new(),
             unread: 0,
         };
-        repair_tenant(disk, &dir, options, &mut log)?;
+        repair_tenant(disk, dir, options, &mut log)?;
         let one = log.repaired;
         add(&mut all.found, one.found);
         add(&mut all.left, one.left);

@@ -1,6 +1,6 @@
 //! Reads a log without opening it: every file that is there is checked, and nothing is changed.
 
-use std::{io, sync::Arc};
+use std::{io, path::Path, sync::Arc};
 
 use super::{
     file::{self, FileHeader, HEADER_BYTES},
@@ -56,7 +56,7 @@ pub(crate) struct NamedFile {
 pub(crate) fn named_files(place: &LogPlace) -> io::Result<Vec<NamedFile>> {
     let names = match place.disk.list(&place.log_dir) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
-        names => names?,
+        names => names.map_err(|error| with_path(&place.log_dir, &error))?,
     };
     let found = names.into_iter().filter_map(|name| {
         let base_offset = file::base_offset_of(&name)?;
@@ -75,11 +75,13 @@ pub(crate) fn named_files(place: &LogPlace) -> io::Result<Vec<NamedFile>> {
 /// The log that the newest file belongs to whose header can be read.
 pub(crate) fn log_id(place: &LogPlace, named: &[NamedFile]) -> io::Result<Option<LogId>> {
     for file in named.iter().rev() {
-        let opened = place.disk.open(&place.log_dir.join(&file.name))?;
+        let path = place.log_dir.join(&file.name);
+        let failed = |error| with_path(&path, &error);
+        let opened = place.disk.open(&path).map_err(failed)?;
         let mut block = vec![0; HEADER_BYTES];
         match opened.read_exact_at(&mut block, 0) {
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => continue,
-            read => read?,
+            read => read.map_err(failed)?,
         }
         if let Ok(header) = FileHeader::decode(&block) {
             return Ok(Some(header.log_id));
@@ -199,13 +201,14 @@ fn tell_error(error: RecoverError, tell: &mut dyn FnMut(LogFault)) -> io::Result
             what: format!("a newer version wrote it: {what}"),
         })),
         RecoverError::Io { path, error, .. } => {
-            return Err(io::Error::new(
-                error.kind(),
-                format!("{}: {error}", path.display()),
-            ));
+            return Err(with_path(&path, &error));
         }
     }
     Ok(())
+}
+
+fn with_path(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 /// The whole file is in memory meanwhile: what stands behind its frames tells whether they end where they should.

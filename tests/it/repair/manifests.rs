@@ -20,13 +20,13 @@ fn known(mut manifest: Vec<u8>) -> Vec<u8> {
 
 /// Asserts that all there is to say of a manifest that was made anew is told, in one line: the last event that is known,
 /// and whether where cursors stood is not.
-fn assert_told(heard: &Heard, last: u64, cursors: bool) {
+fn assert_told(heard: &Heard, head: u64, cursors: bool) {
     let [lost] = &heard.lost[..] else {
         panic!("{heard:?}");
     };
     assert!(lost.path.ends_with("manifest"), "{heard:?}");
-    let events = format!("no events after {last}");
-    assert!(lost.what.contains(&events), "{last}: {heard:?}");
+    let events = format!("no events after {head}");
+    assert!(lost.what.contains(&events), "{head}: {heard:?}");
     assert_eq!(lost.what.contains("cursors"), cursors, "{heard:?}");
 }
 
