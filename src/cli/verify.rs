@@ -142,7 +142,11 @@ fn failed(error: OpenError, repair: bool) -> CliError {
         ),
         error @ OpenError::Io {
             doing: "locking", ..
-        } => format!("{error}; it takes the user that the server runs as"),
+        } if repair => {
+            format!(
+                "{error}; repair it where it can be written, as the user that the server runs as"
+            )
+        }
         error => error.to_string(),
     })
 }

@@ -230,7 +230,7 @@ fn a_directory_that_can_only_be_read_is_verified() {
     drop(held);
 
     let unreadable = data.join("tenants/second-tenant/manifest");
-    std::fs::set_permissions(&unreadable, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&unreadable, std::fs::Permissions::from_mode(0o0)).unwrap();
     let (code, stderr) = verify_unprivileged(&[], &data);
     assert_eq!(code, Some(1), "{stderr}");
     let named = format!("{}: Permission denied", unreadable.display());

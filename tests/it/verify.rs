@@ -173,3 +173,49 @@ fn a_missing_file_is_told() {
         }
     }
 }
+
+/// The intact file before was blamed, and one harmed file counted as two faults.
+#[test]
+fn the_log_file_that_is_missing_or_cut_is_blamed_and_no_other() {
+    let mut options = sealing_options();
+    options.limits.keep_bytes = u64::MAX;
+    for (options, seed) in [(options, 7), (crate::workload::options(), 8)] {
+        let (disk, _) = worked(&options, seed);
+        let (_, logs) = files(&disk);
+        assert!(logs.len() > 3);
+        for path in &logs[1..logs.len() - 1] {
+            let bytes = disk.content(path);
+            for harm in 0..4 {
+                let harmed = disk.restart();
+                match harm {
+                    0 => harmed.lose(path),
+                    1 => harmed.set_content(path, Vec::new()),
+                    2 => harmed.set_content(path, bytes[..bytes.len() / 2].to_vec()),
+                    _ => harmed.flip(path, 333),
+                }
+                let (_, faults) = verify(&harmed);
+                let told: Vec<_> = faults.iter().map(|fault| fault.path.clone()).collect();
+                assert_eq!(told, std::slice::from_ref(path), "{harm}: {faults:?}");
+            }
+        }
+    }
+}
+
+/// A file that is not there was counted, and the events that only it held.
+#[test]
+fn what_is_lost_is_not_counted() {
+    let mut options = sealing_options();
+    options.limits.keep_bytes = 0;
+    let (disk, head) = worked(&options, 7);
+    let (whole, _) = verify(&disk.restart());
+    assert_eq!(whole.events, head);
+    let (guarded, _) = files(&disk);
+    let is_segment = |path: &&PathBuf| path.extension() == Some("parquet".as_ref());
+    let first = guarded.iter().find(is_segment).unwrap();
+    let name = first.file_name().unwrap().to_string_lossy().into_owned();
+    let last: u64 = name[21..41].parse().unwrap();
+    let harmed = disk.restart();
+    harmed.lose(first);
+    let (found, _) = verify(&harmed);
+    assert_eq!((found.files, found.events), (whole.files - 1, head - last));
+}

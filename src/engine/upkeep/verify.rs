@@ -60,7 +60,7 @@ pub struct Outcome {
 pub struct Verified {
     /// Tenants looked at.
     pub tenants: u64,
-    /// Files read.
+    /// Files that could be read.
     pub files: u64,
     /// Events found, in whichever form.
     pub events: u64,

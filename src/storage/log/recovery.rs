@@ -190,6 +190,11 @@ impl Chain {
         }
     }
 
+    /// The log offset and the position of what comes next.
+    pub(super) fn next(&self) -> (u64, Position) {
+        (self.offset, self.position)
+    }
+
     /// Whether a file continues here.
     pub(super) fn check_header(&self, file: &LogFile) -> Result<(), Damage> {
         let header = &file.header;

@@ -20,14 +20,14 @@ fn known(mut manifest: Vec<u8>) -> Vec<u8> {
 
 /// Asserts that all there is to say of a manifest that was made anew is told, in one line: the last event that is known,
 /// and whether where cursors stood is not.
-fn assert_told(heard: &Heard, head: u64, cursors: bool) {
-    let [lost] = &heard.lost[..] else {
+fn assert_told(heard: &Heard, last: u64, cursors: bool) {
+    let [told] = &heard.lost[..] else {
         panic!("{heard:?}");
     };
-    assert!(lost.path.ends_with("manifest"), "{heard:?}");
-    let events = format!("no events after {head}");
-    assert!(lost.what.contains(&events), "{head}: {heard:?}");
-    assert_eq!(lost.what.contains("cursors"), cursors, "{heard:?}");
+    assert!(told.path.ends_with("manifest"), "{heard:?}");
+    let events = format!("no events after {last}");
+    assert!(told.what.contains(&events), "{last}: {heard:?}");
+    assert_eq!(told.what.contains("cursors"), cursors, "{heard:?}");
 }
 
 /// Nothing but the cursors stood in the manifest alone, and those only if log files are gone.

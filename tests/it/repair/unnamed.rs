@@ -137,7 +137,7 @@ fn a_leftover_hides_nothing_and_helps_nothing() {
     disk.lose(&runs[0]);
     disk.lose(&runs[2]);
     disk.lose(&runs[5]);
-    let name = "00000000000000000061-00000000000000000070.parquet";
+    let name = "00000000000000000061-00000000000000000064.parquet";
     let leftover = lost.with_file_name(name);
     disk.set_content(&leftover, b"the rest of an attempt".to_vec());
     let (repaired, heard) = repair(&disk, &log.options);

@@ -8,7 +8,10 @@ use crate::{
         Outcome,
         stored::{Fate, Findings},
     },
-    storage::log::inspect::{LogFault, NamedFile},
+    storage::log::{
+        file,
+        inspect::{LogFault, NamedFile},
+    },
     types::{id::Position, read::Damage},
 };
 
@@ -133,17 +136,16 @@ fn plan_runs(work: &Work, findings: &Findings, good: &[bool], plan: &mut Plan) {
 const RESTORE: &str =
     "restore the tenant's folder from a backup, which loses what came after the backup";
 
-/// The file that a fault is in, if everything that stands in it is sealed.
+/// The file that a fault is in, or the one before if it is missing, if everything that stands in it is sealed.
 fn sealed_file(work: &Work, fault: &LogFault, named: &[NamedFile]) -> Option<usize> {
     let LogFault::Damaged(Damage { path, .. }) = fault else {
         return None;
     };
-    let log_dir = &work.stored.place.log_dir;
-    let is_it = |file: &NamedFile| *path == log_dir.join(&file.name);
-    let index = named.iter().position(is_it)?;
+    let base_offset = file::base_offset_of(path.file_name()?.to_str()?)?;
+    let behind = named.partition_point(|file| file.base_offset <= base_offset);
     let through = work.stored.manifest.sealed.through();
-    let next = named.get(index + 1)?;
-    (next.first_position <= through).then_some(index)
+    let next = named.get(behind)?;
+    (next.first_position <= through).then_some(behind.checked_sub(1)?)
 }
 
 fn unsealed_is_damaged(work: &Work, fault: &LogFault, log: &LogRows) -> io::Result<Outcome> {
