@@ -117,6 +117,27 @@ fn a_directory_is_verified_through_its_server_then_damaged_and_repaired() {
     assert!(stdout.contains("backup"), "{stdout}");
 }
 
+/// The server said `listing …/log: No such file or directory`, and not what to do.
+#[test]
+fn a_log_folder_that_is_gone_is_told_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = golden(dir.path());
+    let log = data.join("tenants/default/log");
+    std::fs::remove_dir_all(&log).unwrap();
+    let output = annals()
+        .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+        .arg(&data)
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("annals verify --data DIR"), "{stderr}");
+    let (code, stdout, _) = verify(&[], &data);
+    assert_eq!(code, Some(1));
+    let fault = format!("{}: the newest log file", log.display());
+    assert!(stdout.starts_with(&fault), "{stdout}");
+}
+
 /// A copy of the golden folder: three tenants.
 fn golden(dir: &Path) -> PathBuf {
     let data = dir.join("data");
