@@ -13,7 +13,7 @@ use super::{
 use crate::{
     engine::{Engine, EngineOptions, OpenError, lock_dir, lock_failed},
     storage::{
-        disk::{Disk, RealDisk, read_only::ReadOnlyDisk},
+        disk::{Disk, ReadOnlyDisk, RealDisk},
         lock,
     },
     types::{hash::KeyHasher, id::TenantId},
