@@ -22,7 +22,7 @@ pub(super) struct ConnectArgs {
 
     /// Whose log; `default` if none is named
     #[arg(long, env = "ANNALS_TENANT", value_name = "NAME")]
-    tenant: Option<TenantId>,
+    pub(super) tenant: Option<TenantId>,
 
     /// Credential, sent as `authorization: Bearer …`
     #[arg(

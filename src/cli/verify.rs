@@ -6,12 +6,13 @@ use std::{
 };
 
 use clap::Args;
-use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::{
     connect::ConnectArgs,
     error::CliError,
+    figures::counted,
     output::{Output, message},
 };
 use crate::{
@@ -33,7 +34,7 @@ Reads every file, checks every checksum, and compares what the log, the segments
 One line for each fault; exit code 1 if there is any. Changes nothing without --repair.
 
 Without --data, the server at --url verifies its tenant --tenant, while it goes on serving. With --data, all tenants of a \
-directory are verified that no server uses.
+directory are verified that no server uses, or --tenant alone; it may be one that can only be read.
 
 With --repair, indexes are rebuilt from segments, segments are sealed again from log files that still hold their events, \
 and the manifest is rebuilt from the other files. Files that were damaged are copied to `damaged/` in the tenant's folder. \
@@ -73,15 +74,16 @@ impl VerifyArgs {
 pub(super) fn run_on(dir: &Path, args: &VerifyArgs) -> Result<(), CliError> {
     let mut printer = Printer::new(args.json)?;
     let mut tell = |told| printer.tell(told);
+    let tenant = args.connect.tenant.as_ref();
     let done = if args.repair {
-        Engine::repair(dir, &mut tell).map(Done::Repaired)
+        Engine::repair(dir, tenant, &mut tell).map(Done::Repaired)
     } else {
-        Engine::verify(dir, &mut tell).map(Done::Verified)
+        Engine::verify(dir, tenant, &mut tell).map(Done::Verified)
     };
     printer.finish()?;
     match done.map_err(|error| failed(error, args.repair))? {
-        Done::Verified(verified) => verdict(&verified),
-        Done::Repaired(repaired) => verdict_of_repair(&repaired),
+        Done::Verified(verified) => verdict(&verified, dir),
+        Done::Repaired(repaired) => verdict_of_repair(&repaired, dir),
     }
 }
 
@@ -113,12 +115,14 @@ pub(super) async fn run(args: VerifyArgs) -> Result<(), CliError> {
     };
     printer.finish()?;
     let summary = done?;
-    verdict(&Verified {
+    let verified = Verified {
         tenants: 1,
         files: summary.files,
         events: summary.events,
         faults: summary.faults,
-    })
+    };
+    // Where the server has it, it alone knows.
+    verdict(&verified, Path::new("DIR"))
 }
 
 enum Done {
@@ -133,28 +137,36 @@ fn failed(error: OpenError, repair: bool) -> CliError {
             dir.display()
         ),
         OpenError::Locked { dir, holder } => format!(
-            "{} is in use by process {holder}: verify it through the server with `annals verify --url URL`, or stop it",
+            "{} is in use by process {holder}: if that is a server, verify through it with `annals verify --url URL`, or stop it",
             dir.display()
         ),
+        error @ OpenError::Io {
+            doing: "locking", ..
+        } if repair => {
+            format!(
+                "{error}; repair it where it can be written, as the user that the server runs as"
+            )
+        }
         error => error.to_string(),
     })
 }
 
-fn verdict(verified: &Verified) -> Result<(), CliError> {
+fn verdict(verified: &Verified, dir: &Path) -> Result<(), CliError> {
     let found = summary(verified);
     if verified.faults == 0 {
         message(&found);
         return Ok(());
     }
     Err(CliError::Failed(format!(
-        "{found}; `annals verify --data DIR --repair`, while no server uses it, repairs what can be"
+        "{found}; `annals verify --data {} --repair`, while no server uses it, repairs what can be",
+        dir.display()
     )))
 }
 
-fn verdict_of_repair(repaired: &Repaired) -> Result<(), CliError> {
+fn verdict_of_repair(repaired: &Repaired, dir: &Path) -> Result<(), CliError> {
     let (found, left) = (&repaired.found, &repaired.left);
     if found.faults == 0 {
-        return verdict(found);
+        return verdict(found, dir);
     }
     let found = format!(
         "{} found, {} repaired, {} lost; now {}",
@@ -177,10 +189,10 @@ fn summary(verified: &Verified) -> String {
         faults => format!("{faults} faults"),
     };
     format!(
-        "{faults}: {} events in {} files, tenants: {}",
-        HumanCount(verified.events),
-        HumanCount(verified.files),
-        verified.tenants
+        "{faults}: {} in {}, {}",
+        counted(verified.events, "event"),
+        counted(verified.files, "file"),
+        counted(verified.tenants, "tenant")
     )
 }
 
@@ -214,6 +226,9 @@ impl Printer {
             Told::Fault(damage) if self.json => {
                 json!({"path": damage.path, "offset": damage.offset, "what": damage.what})
                     .to_string()
+            }
+            Told::Fault(damage) if damage.offset == 0 => {
+                format!("{}: {}", damage.path.display(), damage.what)
             }
             Told::Fault(damage) => format!(
                 "{}, byte {}: {}",

@@ -18,7 +18,7 @@ pub mod upkeep;
 
 use std::{
     collections::HashMap,
-    io::{self, ErrorKind},
+    io,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -37,10 +37,6 @@ use uuid::Uuid;
 use self::{
     log::{Log, Shared},
     tenant::Tenant,
-    upkeep::{
-        repair::{self, RepairOptions, Repaired},
-        verify::{self, Told, Verified},
-    },
 };
 use crate::{
     storage::{
@@ -286,60 +282,6 @@ impl Engine {
         Ok(Self { inner })
     }
 
-    /// Reads every file of a folder that nobody serves, checks every checksum, and compares what its forms say of the
-    /// same events. Changes nothing; waits for the disk. `tell` hears of progress and of every fault.
-    ///
-    /// # Errors
-    /// Another process works on the folder, or the disk refuses; damage is told, and no error.
-    pub fn verify(dir: &Path, tell: &mut dyn FnMut(Told)) -> Result<Verified, OpenError> {
-        Self::verify_on(
-            &(Arc::new(RealDisk) as Arc<dyn Disk>),
-            dir,
-            KeyHasher::default(),
-            tell,
-        )
-    }
-
-    /// [`Engine::verify`] on another disk, of keys hashed otherwise.
-    pub fn verify_on(
-        disk: &Arc<dyn Disk>,
-        dir: &Path,
-        hasher: KeyHasher,
-        tell: &mut dyn FnMut(Told),
-    ) -> Result<Verified, OpenError> {
-        let failed = |e: io::Error| OpenError::io("verifying", dir, &e);
-        let tenants_dir = existing_tenants_dir(&**disk, dir).map_err(failed)?;
-        let _lock = lock_dir(&**disk, dir)?;
-        verify::verify(disk, &tenants_dir, hasher, tell).map_err(failed)
-    }
-
-    /// Verifies a folder that nobody serves, and makes what is damaged or missing anew from another form of the same
-    /// events; see [`upkeep::repair`]. Waits for the disk. `tell` hears of progress, and of what was found and done.
-    ///
-    /// # Errors
-    /// Another process works on the folder, or the disk refuses; what cannot be repaired is told, and no error.
-    pub fn repair(dir: &Path, tell: &mut dyn FnMut(Told)) -> Result<Repaired, OpenError> {
-        let disk = Arc::new(RealDisk) as Arc<dyn Disk>;
-        Self::repair_on(&disk, dir, &EngineOptions::default(), tell)
-    }
-
-    /// [`Engine::repair`] on another disk, of a store that works so.
-    pub fn repair_on(
-        disk: &Arc<dyn Disk>,
-        dir: &Path,
-        options: &EngineOptions,
-        tell: &mut dyn FnMut(Told),
-    ) -> Result<Repaired, OpenError> {
-        let failed = |e: io::Error| OpenError::io("repairing", dir, &e);
-        let tenants_dir = existing_tenants_dir(&**disk, dir).map_err(failed)?;
-        let _lock = lock_dir(&**disk, dir)?;
-        let options = RepairOptions {
-            hasher: options.hasher,
-            limits: &options.limits,
-        };
-        repair::repair(disk, &tenants_dir, options, tell).map_err(failed)
-    }
-
     /// How it works.
     pub fn options(&self) -> &EngineOptions {
         &self.inner.options
@@ -426,28 +368,18 @@ impl Engine {
     }
 }
 
-/// The tenants' folder in a data directory that is there. Asked for before the directory is locked, which makes a file in
-/// it.
-fn existing_tenants_dir(disk: &dyn Disk, dir: &Path) -> io::Result<PathBuf> {
-    let tenants_dir = dir.join("tenants");
-    match disk.list(&tenants_dir) {
-        Ok(_) => Ok(tenants_dir),
-        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            let what = "it is no data directory: there is no folder `tenants` in it";
-            Err(io::Error::new(e.kind(), what))
-        }
-        Err(e) => Err(e),
-    }
+fn lock_dir(disk: &dyn Disk, dir: &Path) -> Result<DirLock, OpenError> {
+    lock::lock(disk, dir).map_err(|error| lock_failed(dir, error))
 }
 
-fn lock_dir(disk: &dyn Disk, dir: &Path) -> Result<DirLock, OpenError> {
-    lock::lock(disk, dir).map_err(|error| match error {
+fn lock_failed(dir: &Path, error: LockError) -> OpenError {
+    match error {
         LockError::Held(holder) => OpenError::Locked {
             dir: dir.to_owned(),
             holder,
         },
-        LockError::Io(error) => OpenError::io("locking", dir, &error),
-    })
+        LockError::Io(error) => OpenError::io("locking", &dir.join("annals.lock"), &error),
+    }
 }
 
 /// Opens a tenant, or waits for whoever does.

@@ -95,17 +95,25 @@ pub enum AsOf {
 /// Bytes on disk are not what was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{} is damaged at byte {offset}: {what}; nothing was changed: with the server stopped, `annals verify --data DIR \
+    "{} is damaged{}: {what}; nothing was changed: with the server stopped, `annals verify --data DIR \
      --repair` makes anew what can be, and says what must come from a backup",
-    path.display()
+    path.display(),
+    at_byte(*offset)
 )]
 pub struct Damage {
     /// Which file.
     pub path: PathBuf,
-    /// Where in it.
+    /// Where in it; 0 if it is about the whole file.
     pub offset: u64,
     /// What was found.
     pub what: String,
+}
+
+fn at_byte(offset: u64) -> String {
+    match offset {
+        0 => String::new(),
+        offset => format!(" at byte {offset}"),
+    }
 }
 
 /// Why a read failed.

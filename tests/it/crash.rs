@@ -5,6 +5,7 @@ use annals::{Engine, EngineOptions, TenantError, TenantId};
 use crate::{
     rng::{Rng, seeds},
     sim_disk::SimDisk,
+    verify::assert_well,
     workload::{Client, default_tenant, open, options, runtime, sealing_options},
 };
 
@@ -29,8 +30,9 @@ fn work(disk: &SimDisk, client: &mut Client) -> bool {
     true
 }
 
-/// Opens what a crash left, checks it, goes on with it, and checks that again after another start.
+/// Verifies what a crash left, opens it, checks it, goes on with it, and checks that again after another start.
 pub(crate) fn go_on(disk: &SimDisk, client: &Client, context: &str) {
+    assert_well(disk, context);
     let runtime = runtime();
     let mut client = client.clone();
     let engine = client
@@ -179,6 +181,7 @@ fn a_crash_leaves_every_tenant_whole_or_not_yet_made() {
             for image in 0..2 {
                 let context = format!("seed {seed}, crash at {change}, image {image}");
                 let (disk, runtime) = (disk.crash(), runtime());
+                assert_well(&disk, &context);
                 let engine = open(&disk).unwrap_or_else(|e| panic!("{context}: {e}"));
                 let first = default_tenant(&runtime, &engine);
                 clients[0].check(&first, &context);

@@ -182,7 +182,7 @@ fn a_log_file_stays_while_no_segment_holds_its_events() {
         assert!(files.starts_with(&before[..before.len() - 1]), "{files:?}");
 
         let disk = Arc::new(harmed.clone()) as Arc<dyn Disk>;
-        let repaired = Engine::repair_on(&disk, Path::new(FOLDER), &dropping, &mut |_| {});
+        let repaired = Engine::repair_on(&disk, Path::new(FOLDER), None, &dropping, &mut |_| {});
         assert_eq!(repaired.unwrap().lost, 0);
         let engine = open_sealed(&harmed, &dropping).unwrap();
         let tenant = default_tenant(&runtime(), &engine);

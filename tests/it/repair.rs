@@ -4,6 +4,7 @@
 mod interrupted;
 mod kinds;
 mod manifests;
+mod unnamed;
 
 use std::{
     collections::BTreeMap,
@@ -29,7 +30,7 @@ use crate::{
 
 /// What was told.
 #[derive(Debug, Default)]
-struct Heard {
+pub(crate) struct Heard {
     faults: Vec<Damage>,
     repaired: Vec<Outcome>,
     lost: Vec<Outcome>,
@@ -54,20 +55,20 @@ fn try_repair(
         Told::Lost(outcome) => all.lost.push(outcome),
     };
     let on: Arc<dyn Disk> = Arc::new(disk.clone());
-    let repaired = Engine::repair_on(&on, Path::new(FOLDER), options, &mut tell)?;
+    let repaired = Engine::repair_on(&on, Path::new(FOLDER), None, options, &mut tell)?;
     assert_eq!(repaired.repairs, all.repaired.len() as u64);
     assert_eq!(repaired.lost, all.lost.len() as u64);
     Ok((repaired, all))
 }
 
-fn repair(disk: &SimDisk, options: &EngineOptions) -> (Repaired, Heard) {
+pub(crate) fn repair(disk: &SimDisk, options: &EngineOptions) -> (Repaired, Heard) {
     let done = try_repair(disk, options).unwrap();
     disk.check("repair");
     done
 }
 
 /// What every file holds, but for the lock.
-fn contents(disk: &SimDisk) -> BTreeMap<PathBuf, Vec<u8>> {
+pub(crate) fn contents(disk: &SimDisk) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = disk.files();
     files.retain(|path| !path.ends_with("annals.lock"));
     let content = |path: PathBuf| (path.clone(), disk.content(&path));

@@ -14,10 +14,30 @@ use annals::{
 };
 
 use crate::{
+    repair::{contents, repair},
     rng::seeds,
     sim_disk::SimDisk,
     workload::{Client, FOLDER, default_tenant, options, runtime, sealing_options},
 };
+
+/// Asserts that there is nothing wrong with what can be opened, and nothing to repair.
+pub(crate) fn assert_well(disk: &SimDisk, context: &str) {
+    let mut data = disk.files();
+    data.retain(|path| path.starts_with(Path::new(FOLDER).join("tenants")));
+    if data.is_empty() {
+        return;
+    }
+    let (_, faults) = verify(disk);
+    assert_eq!(faults, [], "{context}");
+    let before = contents(disk);
+    let (repaired, heard) = repair(disk, &options());
+    assert_eq!(
+        (repaired.repairs, repaired.lost),
+        (0, 0),
+        "{context}: {heard:?}"
+    );
+    assert!(contents(disk) == before, "{context}");
+}
 
 pub(crate) fn verify(disk: &SimDisk) -> (Verified, Vec<Damage>) {
     let mut faults = Vec::new();
@@ -28,7 +48,7 @@ pub(crate) fn verify(disk: &SimDisk) -> (Verified, Vec<Damage>) {
     };
     let on: Arc<dyn Disk> = Arc::new(disk.clone());
     let hasher = options().hasher;
-    let verified = Engine::verify_on(&on, Path::new(FOLDER), hasher, &mut tell).unwrap();
+    let verified = Engine::verify_on(&on, Path::new(FOLDER), None, hasher, &mut tell).unwrap();
     assert_eq!(verified.faults, faults.len() as u64);
     (verified, faults)
 }
@@ -152,4 +172,50 @@ fn a_missing_file_is_told() {
             assert_ne!(verify(&missing).1, [], "{}", path.display());
         }
     }
+}
+
+/// The intact file before was blamed, and one harmed file counted as two faults.
+#[test]
+fn the_log_file_that_is_missing_or_cut_is_blamed_and_no_other() {
+    let mut options = sealing_options();
+    options.limits.keep_bytes = u64::MAX;
+    for (options, seed) in [(options, 7), (crate::workload::options(), 8)] {
+        let (disk, _) = worked(&options, seed);
+        let (_, logs) = files(&disk);
+        assert!(logs.len() > 3);
+        for path in &logs[1..logs.len() - 1] {
+            let bytes = disk.content(path);
+            for harm in 0..4 {
+                let harmed = disk.restart();
+                match harm {
+                    0 => harmed.lose(path),
+                    1 => harmed.set_content(path, Vec::new()),
+                    2 => harmed.set_content(path, bytes[..bytes.len() / 2].to_vec()),
+                    _ => harmed.flip(path, 333),
+                }
+                let (_, faults) = verify(&harmed);
+                let told: Vec<_> = faults.iter().map(|fault| fault.path.clone()).collect();
+                assert_eq!(told, std::slice::from_ref(path), "{harm}: {faults:?}");
+            }
+        }
+    }
+}
+
+/// A file that is not there was counted, and the events that only it held.
+#[test]
+fn what_is_lost_is_not_counted() {
+    let mut options = sealing_options();
+    options.limits.keep_bytes = 0;
+    let (disk, head) = worked(&options, 7);
+    let (whole, _) = verify(&disk.restart());
+    assert_eq!(whole.events, head);
+    let (guarded, _) = files(&disk);
+    let is_segment = |path: &&PathBuf| path.extension() == Some("parquet".as_ref());
+    let first = guarded.iter().find(is_segment).unwrap();
+    let name = first.file_name().unwrap().to_string_lossy().into_owned();
+    let last: u64 = name[21..41].parse().unwrap();
+    let harmed = disk.restart();
+    harmed.lose(first);
+    let (found, _) = verify(&harmed);
+    assert_eq!((found.files, found.events), (whole.files - 1, head - last));
 }

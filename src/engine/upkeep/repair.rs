@@ -3,9 +3,9 @@
 //! | what | from |
 //! |---|---|
 //! | index run | the segments of its range, and log files for where rows stand in them |
-//! | segment | log files, if they still hold all its events |
+//! | segment | log files, if they still hold all its events; or other segments of them that the manifest does not name |
 //! | log file of which everything is sealed | nothing: it is given up, with those before it; the segments hold its events |
-//! | manifest | all other files |
+//! | manifest, also one that is older than the other files | all other files |
 //!
 //! Not repairable: a segment whose events no log file holds, a log file with events that are not sealed.
 //!
@@ -14,6 +14,7 @@
 //! manifest cannot be repaired, nothing of the tenant is changed. A repair that was interrupted is done again.
 //!
 //! - `plan`: what can be done about what was found.
+//! - `unnamed`: good files that the manifest does not name.
 //! - `segments`, `runs`, `manifest`: how each is made; `rows`: the log as their source; `aside`: `damaged/`.
 
 mod aside;
@@ -22,6 +23,7 @@ mod plan;
 mod rows;
 mod runs;
 mod segments;
+mod unnamed;
 
 use std::{
     collections::HashSet,
@@ -30,7 +32,7 @@ use std::{
     sync::Arc,
 };
 
-use self::{manifest::Assembled, plan::Plan, rows::LogRows};
+use self::{manifest::Assembled, plan::Plan, rows::LogRows, unnamed::Unnamed};
 use super::verify::{
     self, Found, Outcome, Report, Told, Verified,
     stored::{Findings, Stored},
@@ -42,7 +44,11 @@ use crate::{
         log::{inspect, writer::LogPlace},
         segment::schema::SegmentOptions,
     },
-    types::{hash::KeyHasher, limits::Limits, read::ReadError},
+    types::{
+        hash::KeyHasher,
+        limits::Limits,
+        read::{Damage, ReadError},
+    },
 };
 
 /// What is damaged again each time is not repaired for ever.
@@ -63,26 +69,27 @@ pub struct Repaired {
 
 /// How to repair.
 #[derive(Clone, Copy)]
-pub(crate) struct RepairOptions<'a> {
-    pub(crate) hasher: KeyHasher,
-    pub(crate) limits: &'a Limits,
+pub(super) struct RepairOptions<'a> {
+    pub(super) hasher: KeyHasher,
+    pub(super) limits: &'a Limits,
 }
 
-/// Repairs the tenants whose folders are in `tenants_dir`.
-pub(crate) fn repair(
+/// Repairs the tenants of these folders.
+pub(super) fn repair(
     disk: &Arc<dyn Disk>,
-    tenants_dir: &Path,
+    dirs: &[PathBuf],
     options: RepairOptions<'_>,
     tell: &mut dyn FnMut(Told),
 ) -> io::Result<Repaired> {
     let mut all = Repaired::default();
-    for dir in verify::tenant_dirs(&**disk, tenants_dir)? {
+    for dir in dirs {
         let mut log = Journal {
             tell,
             repaired: Repaired::default(),
             told: HashSet::new(),
+            unread: 0,
         };
-        repair_tenant(disk, &dir, options, &mut log)?;
+        repair_tenant(disk, dir, options, &mut log)?;
         let one = log.repaired;
         add(&mut all.found, one.found);
         add(&mut all.left, one.left);
@@ -104,6 +111,8 @@ struct Journal<'a> {
     tell: &'a mut dyn FnMut(Told),
     repaired: Repaired,
     told: HashSet<(PathBuf, String)>,
+    /// Faults that verifying does not find.
+    unread: u64,
 }
 
 impl Journal<'_> {
@@ -123,6 +132,12 @@ impl Journal<'_> {
             self.repaired.lost += 1;
             (self.tell)(Told::Lost(outcome));
         }
+    }
+
+    /// Tells a fault that verifying does not find.
+    fn fault(&mut self, damage: Damage) {
+        self.unread += 1;
+        (self.tell)(Told::Fault(damage));
     }
 
     /// Reads everything; tells faults that were not told before.
@@ -201,28 +216,23 @@ fn repair_tenant(
     journal: &mut Journal<'_>,
 ) -> io::Result<()> {
     let place = LogPlace::new(Arc::clone(disk), dir, 0);
-    let mut unread = 0;
-    let mut fault = |damage| {
-        unread += 1;
-        (journal.tell)(Told::Fault(damage));
-    };
     let (manifest, assembled) = match verify::found(disk, dir)? {
         Found::Nothing => return Ok(()),
         Found::Manifest(manifest) => (manifest, None),
         Found::TooNew(damage) => {
             let path = damage.path.clone();
-            fault(damage);
+            journal.fault(damage);
             let what = "a newer version wrote it: repair it with that version".to_owned();
-            hopeless(journal, unread, Outcome { path, what });
+            hopeless(journal, Outcome { path, what });
             return Ok(());
         }
         Found::Unreadable(damage) => {
             let path = damage.path.clone();
-            fault(damage);
-            match manifest::assemble(&place, options, &mut fault)? {
+            journal.fault(damage);
+            match manifest::assemble(&place, options, None, &mut |damage| journal.fault(damage))? {
                 Ok((manifest, assembled)) => (manifest, Some(assembled)),
                 Err(what) => {
-                    hopeless(journal, unread, Outcome { path, what });
+                    hopeless(journal, Outcome { path, what });
                     return Ok(());
                 }
             }
@@ -237,20 +247,34 @@ fn repair_tenant(
         let (findings, verified) = journal.verify(&work.stored)?;
         if rounds == 0 {
             journal.repaired.found = verified;
-            journal.repaired.found.faults += unread;
         }
         let named = inspect::named_files(&work.stored.place)?;
         let log = LogRows::open(&work.stored.place, &work.stored.manifest, &named)?;
         let plan = plan::plan(&work, &findings, &named, &log)?;
+        if rounds == 0 && !plan.lost.is_empty() && work.assembled.is_none() {
+            match unnamed::find(&mut work, &findings, &log, &named, options, journal)? {
+                Unnamed::Nothing => {}
+                Unnamed::Entered => {
+                    rounds += 1;
+                    continue;
+                }
+                Unnamed::Older(newer) => {
+                    work = *newer;
+                    rounds += 1;
+                    continue;
+                }
+            }
+        }
         for outcome in plan.lost.clone() {
             journal.lost(outcome);
         }
         let is_written = work.assembled.as_ref().is_none_or(|a| a.is_written);
         let is_done = plan.is_empty() && (is_written || plan.is_hopeless);
         if is_done || rounds == ROUNDS_MAX {
+            journal.repaired.found.faults += journal.unread;
             journal.repaired.left = verified;
             if !is_written {
-                journal.repaired.left.faults += unread;
+                journal.repaired.left.faults += journal.unread;
             }
             return Ok(());
         }
@@ -260,10 +284,10 @@ fn repair_tenant(
 }
 
 /// Nothing of the tenant was changed.
-fn hopeless(journal: &mut Journal<'_>, faults: u64, outcome: Outcome) {
+fn hopeless(journal: &mut Journal<'_>, outcome: Outcome) {
     let found = Verified {
         tenants: 1,
-        faults,
+        faults: journal.unread,
         ..Verified::default()
     };
     (journal.repaired.found, journal.repaired.left) = (found, found);

@@ -12,7 +12,7 @@ pub(super) mod stored;
 mod sums;
 
 use std::{
-    io,
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -26,6 +26,7 @@ use crate::{
     },
     types::{
         hash::KeyHasher,
+        id::TenantId,
         read::{Damage, ReadError},
     },
 };
@@ -59,7 +60,7 @@ pub struct Outcome {
 pub struct Verified {
     /// Tenants looked at.
     pub tenants: u64,
-    /// Files read.
+    /// Files that could be read.
     pub files: u64,
     /// Events found, in whichever form.
     pub events: u64,
@@ -67,23 +68,26 @@ pub struct Verified {
     pub faults: u64,
 }
 
-/// Verifies the tenants whose folders are in `tenants_dir`. Index runs are those of `hasher`.
-pub(crate) fn verify(
+/// Verifies the tenants of these folders. Index runs are those of `hasher`.
+pub(super) fn verify(
     disk: &Arc<dyn Disk>,
-    tenants_dir: &Path,
+    dirs: &[PathBuf],
     hasher: KeyHasher,
     tell: &mut dyn FnMut(Told),
 ) -> io::Result<Verified> {
     let mut report = Report::new(tell, &|| false);
     let mut tenants = Vec::new();
-    for dir in tenant_dirs(&**disk, tenants_dir)? {
-        match found(disk, &dir)? {
+    for dir in dirs {
+        match found(disk, dir)? {
             Found::Manifest(manifest) => {
-                let place = LogPlace::new(Arc::clone(disk), &dir, 0);
+                let place = LogPlace::new(Arc::clone(disk), dir, 0);
                 tenants.push(Stored::closed(place, manifest, hasher));
             }
             Found::Nothing => {}
-            Found::Unreadable(damage) | Found::TooNew(damage) => report.fault(damage),
+            Found::Unreadable(damage) | Found::TooNew(damage) => {
+                report.verified.tenants += 1;
+                report.fault(damage);
+            }
         }
     }
     for tenant in &tenants {
@@ -96,11 +100,51 @@ pub(crate) fn verify(
     Ok(report.verified)
 }
 
-/// The folders in which a tenant may be, sorted.
-pub(super) fn tenant_dirs(disk: &dyn Disk, tenants_dir: &Path) -> io::Result<Vec<PathBuf>> {
+/// The folders of all tenants, sorted, or that of one.
+///
+/// # Errors
+/// There is no such tenant.
+pub(super) fn tenant_dirs(
+    disk: &Arc<dyn Disk>,
+    tenants_dir: &Path,
+    tenant: Option<&TenantId>,
+) -> io::Result<Vec<PathBuf>> {
+    if let Some(tenant) = tenant {
+        let dir = tenants_dir.join(tenant.as_str());
+        if !is_folder(&**disk, &dir)? || matches!(found(disk, &dir)?, Found::Nothing) {
+            let what = format!("there is no tenant `{tenant}`");
+            return Err(io::Error::new(io::ErrorKind::NotFound, what));
+        }
+        return Ok(vec![dir]);
+    }
     let mut names = disk.list(tenants_dir)?;
     names.sort_unstable();
-    Ok(names.iter().map(|name| tenants_dir.join(name)).collect())
+    let mut dirs = Vec::with_capacity(names.len());
+    for name in names {
+        let dir = tenants_dir.join(&name);
+        // Others are none of ours.
+        if TenantId::try_from(name.as_str()).is_ok() && is_folder(&**disk, &dir)? {
+            dirs.push(dir);
+        }
+    }
+    Ok(dirs)
+}
+
+fn is_folder(disk: &dyn Disk, path: &Path) -> io::Result<bool> {
+    match disk.list(path) {
+        Ok(_) => Ok(true),
+        Err(e) if matches!(e.kind(), ErrorKind::NotADirectory | ErrorKind::NotFound) => Ok(false),
+        Err(e) => Err(unread(path, &e)),
+    }
+}
+
+/// The error with the file that it is about, and what to do.
+pub(super) fn unread(path: &Path, error: &io::Error) -> io::Error {
+    let advice = match error.kind() {
+        ErrorKind::PermissionDenied => "; do it as the user that the server runs as",
+        _ => "",
+    };
+    io::Error::new(error.kind(), format!("{}: {error}{advice}", path.display()))
 }
 
 /// What stands in a tenant's folder.
@@ -128,14 +172,18 @@ pub(super) fn found(disk: &Arc<dyn Disk>, dir: &Path) -> io::Result<Found> {
             let what = format!("a newer version wrote it: {what}");
             return Ok(Found::TooNew(damage(what)));
         }
-        Err(ManifestError::Io(error)) => return Err(error),
+        Err(ManifestError::Io(error)) => return Err(unread(&dir.join("manifest"), &error)),
     }
     let place = LogPlace::new(Arc::clone(disk), dir, 0);
-    Ok(match writer::file_with_events(&place)? {
+    let file = writer::file_with_events(&place).map_err(|error| unread(dir, &error))?;
+    Ok(match file {
         // Other files are what is left of a tenant that was never made.
         None => Found::Nothing,
         Some(file) => {
-            let what = format!("it is gone, but {} is there", file.display());
+            let what = format!(
+                "it is gone, but {} is there: nothing else of the tenant was verified",
+                file.display()
+            );
             Found::Unreadable(damage(what))
         }
     })

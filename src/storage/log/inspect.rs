@@ -1,6 +1,6 @@
 //! Reads a log without opening it: every file that is there is checked, and nothing is changed.
 
-use std::{io, sync::Arc};
+use std::{io, path::Path, sync::Arc};
 
 use super::{
     file::{self, FileHeader, HEADER_BYTES},
@@ -9,6 +9,7 @@ use super::{
         see_frames,
     },
     scan,
+    torn::torn_bytes,
     writer::{LogFile, LogPlace},
 };
 use crate::{
@@ -56,7 +57,7 @@ pub(crate) struct NamedFile {
 pub(crate) fn named_files(place: &LogPlace) -> io::Result<Vec<NamedFile>> {
     let names = match place.disk.list(&place.log_dir) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
-        names => names?,
+        names => names.map_err(|error| with_path(&place.log_dir, &error))?,
     };
     let found = names.into_iter().filter_map(|name| {
         let base_offset = file::base_offset_of(&name)?;
@@ -75,17 +76,35 @@ pub(crate) fn named_files(place: &LogPlace) -> io::Result<Vec<NamedFile>> {
 /// The log that the newest file belongs to whose header can be read.
 pub(crate) fn log_id(place: &LogPlace, named: &[NamedFile]) -> io::Result<Option<LogId>> {
     for file in named.iter().rev() {
-        let opened = place.disk.open(&place.log_dir.join(&file.name))?;
+        let path = place.log_dir.join(&file.name);
+        let failed = |error| with_path(&path, &error);
+        let opened = place.disk.open(&path).map_err(failed)?;
         let mut block = vec![0; HEADER_BYTES];
         match opened.read_exact_at(&mut block, 0) {
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => continue,
-            read => read?,
+            read => read.map_err(failed)?,
         }
         if let Ok(header) = FileHeader::decode(&block) {
             return Ok(Some(header.log_id));
         }
     }
     Ok(None)
+}
+
+/// Log files that are open, of some that are there.
+#[derive(Default)]
+pub(crate) struct OpenFiles {
+    pub(crate) files: Vec<Arc<LogFile>>,
+    /// Where each one begins that is there, open or not: where the one before ends.
+    begins: Vec<u64>,
+}
+
+impl OpenFiles {
+    /// Where the file ends that begins at a log offset; `None` if there is none behind it.
+    fn end_of(&self, base_offset: u64) -> Option<u64> {
+        let behind = self.begins.partition_point(|begin| *begin <= base_offset);
+        self.begins.get(behind).copied()
+    }
 }
 
 fn newest_is_missing(place: &LogPlace) -> RecoverError {
@@ -101,7 +120,7 @@ pub(crate) fn open_through(
     manifest: &Manifest,
     end: u64,
     tell: &mut dyn FnMut(LogFault),
-) -> io::Result<Vec<Arc<LogFile>>> {
+) -> io::Result<OpenFiles> {
     let mut named = named_files(place)?;
     named.retain(|file| file.base_offset <= end);
     let is_newest = |file: &NamedFile| file.base_offset == manifest.newest_file;
@@ -118,7 +137,7 @@ pub(crate) fn open_named(
     manifest: &Manifest,
     named: &[NamedFile],
     tell: &mut dyn FnMut(LogFault),
-) -> io::Result<Vec<Arc<LogFile>>> {
+) -> io::Result<OpenFiles> {
     let mut files = Vec::with_capacity(named.len());
     for NamedFile {
         name, base_offset, ..
@@ -129,7 +148,8 @@ pub(crate) fn open_named(
             Err(error) => tell_error(error, tell)?,
         }
     }
-    Ok(files)
+    let begins = named.iter().map(|file| file.base_offset).collect();
+    Ok(OpenFiles { files, begins })
 }
 
 /// Reads every log file that is there, sealed or not, and changes nothing. Says how many bytes each one has once it was
@@ -142,7 +162,9 @@ pub(crate) fn inspect(
     tell: &mut dyn FnMut(LogFault),
 ) -> io::Result<()> {
     let named = named_files(place)?;
-    if named.last().map(|file| file.base_offset) != Some(manifest.newest_file) {
+    // A crash may have come between making a newer one and naming it.
+    let is_newest = |file: &NamedFile| file.base_offset == manifest.newest_file;
+    if !named.iter().any(is_newest) {
         tell_error(newest_is_missing(place), tell)?;
     }
     let files = open_named(place, manifest, &named, tell)?;
@@ -151,36 +173,71 @@ pub(crate) fn inspect(
 
 /// [`inspect`] for files that are open.
 pub(crate) fn inspect_files(
-    files: &[Arc<LogFile>],
+    open: &OpenFiles,
     manifest: &Manifest,
     extent: Extent,
     see: &mut dyn FnMut(&SeenFrame<'_>) -> Result<(), RecoverError>,
     read: &mut dyn FnMut(u64),
     tell: &mut dyn FnMut(LogFault),
 ) -> io::Result<()> {
+    let files = &open.files;
     let sealed_through = manifest.sealed.through();
     if let Some(first) = files.first().filter(|file| begins_late(file, manifest)) {
-        let what =
-            format!("the segments end at position {sealed_through}, and the log begins here");
+        let what = format!(
+            "the log begins here with event {}, and the segments end with {sealed_through}: the log files between are \
+             missing",
+            first.header.first_position
+        );
         tell_error(damage(first, 0, &what).into(), tell)?;
     }
     let mut chain = files.first().map(|file| Chain::at(&file.header));
     for (index, file) in files.iter().enumerate() {
         let mut here = chain.take().unwrap_or_else(|| Chain::at(&file.header));
-        let next = files.get(index + 1).map(|next| next.header.base_offset);
+        let next = open.end_of(file.header.base_offset);
         let done = match (next, extent) {
             (Some(end), _) | (None, Extent::Open(end)) => {
                 scan::whole_frames(file, end, &mut here, see)
+                    .map_err(|error| blame(file, &here, error))
             }
             (None, Extent::Closed) => inspect_last(file, manifest, &mut here, see),
         };
+        // What follows a file that could not be opened cannot be known to continue it.
+        let follows = |after: &Arc<LogFile>| Some(after.header.base_offset) == next;
         match done {
-            Ok(()) => chain = Some(here),
+            Ok(()) => chain = files.get(index + 1).is_some_and(follows).then_some(here),
             Err(error) => tell_error(error, tell)?,
         }
         read(file.file.bytes()?);
     }
     Ok(())
+}
+
+/// If the frames of a file end as they do where another file follows, but none begins there: that one is missing.
+fn blame(file: &LogFile, chain: &Chain, error: RecoverError) -> RecoverError {
+    let (RecoverError::Damaged(_), Ok(bytes)) = (&error, file.file.read_all()) else {
+        return error;
+    };
+    let (offset, first_position) = chain.next();
+    let end = file.in_file(offset) as usize;
+    let is_whole = (HEADER_BYTES..=bytes.len()).contains(&end)
+        && end > HEADER_BYTES
+        && torn_bytes(&bytes, end, &file.header, first_position) == 0;
+    let Some(dir) = file.path.parent().filter(|_| is_whole) else {
+        return error;
+    };
+    let next = FileHeader {
+        base_offset: offset,
+        first_position,
+        ..file.header
+    };
+    RecoverError::Damaged(Damage {
+        path: file::path(dir, &next),
+        offset: 0,
+        what: format!(
+            "it is missing: the file before ends with event {}, and the one behind begins later",
+            first_position - 1
+        ),
+    })
 }
 
 /// Whether events are missing between the segments and a log that begins with this file.
@@ -197,13 +254,14 @@ fn tell_error(error: RecoverError, tell: &mut dyn FnMut(LogFault)) -> io::Result
             what: format!("a newer version wrote it: {what}"),
         })),
         RecoverError::Io { path, error, .. } => {
-            return Err(io::Error::new(
-                error.kind(),
-                format!("{}: {error}", path.display()),
-            ));
+            return Err(with_path(&path, &error));
         }
     }
     Ok(())
+}
+
+fn with_path(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 /// The whole file is in memory meanwhile: what stands behind its frames tells whether they end where they should.

@@ -190,6 +190,11 @@ impl Chain {
         }
     }
 
+    /// The log offset and the position of what comes next.
+    pub(super) fn next(&self) -> (u64, Position) {
+        (self.offset, self.position)
+    }
+
     /// Whether a file continues here.
     pub(super) fn check_header(&self, file: &LogFile) -> Result<(), Damage> {
         let header = &file.header;
@@ -225,7 +230,12 @@ fn open_files(place: &LogPlace, manifest: &Manifest) -> Result<Vec<Arc<LogFile>>
     let disk = &place.disk;
     let list_failed = |error| io_error(&place.log_dir, "listing", error);
     let mut files = Vec::new();
-    for name in disk.list(&place.log_dir).map_err(list_failed)? {
+    let names = match disk.list(&place.log_dir) {
+        // As if it were empty: what should be there is told.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+        names => names.map_err(list_failed)?,
+    };
+    for name in names {
         let path = place.log_dir.join(&name);
         let Some(base_offset) = file::base_offset_of(&name) else {
             // A file that was being made.

@@ -1,6 +1,6 @@
 //! A manifest that is gone, together with other files.
 
-use super::{contents, keeping_options, repair};
+use super::{Heard, contents, keeping_options, repair};
 use crate::{
     rng::seeds,
     sealed_log::{SealedLog, open_sealed},
@@ -18,6 +18,18 @@ fn known(mut manifest: Vec<u8>) -> Vec<u8> {
     manifest
 }
 
+/// Asserts that all there is to say of a manifest that was made anew is told, in one line: the last event that is known,
+/// and whether where cursors stood is not.
+fn assert_told(heard: &Heard, last: u64, cursors: bool) {
+    let [told] = &heard.lost[..] else {
+        panic!("{heard:?}");
+    };
+    assert!(told.path.ends_with("manifest"), "{heard:?}");
+    let events = format!("no events after {last}");
+    assert!(told.what.contains(&events), "{last}: {heard:?}");
+    assert_eq!(told.what.contains("cursors"), cursors, "{heard:?}");
+}
+
 /// Nothing but the cursors stood in the manifest alone, and those only if log files are gone.
 #[test]
 fn a_manifest_is_put_together_from_the_other_files() {
@@ -32,7 +44,8 @@ fn a_manifest_is_put_together_from_the_other_files() {
             let before = disk.content(&files[0]);
             disk.lose(&files[0]);
             let (repaired, heard) = repair(&disk, &options);
-            assert_eq!((repaired.left.faults, repaired.lost), (0, 0), "{heard:?}");
+            assert_eq!(repaired.left.faults, 0, "{heard:?}");
+            assert_told(&heard, client.head(), false);
             assert_eq!(known(disk.content(&files[0])), known(before));
             let runtime = runtime();
             let engine = client.open(&disk).unwrap();
@@ -51,7 +64,8 @@ fn all_indexes_and_the_manifest_are_made_anew() {
     }
     disk.lose(&log.manifest());
     let (repaired, heard) = repair(&disk, &log.options);
-    assert_eq!((repaired.left.faults, repaired.lost), (0, 0), "{heard:?}");
+    assert_eq!(repaired.left.faults, 0, "{heard:?}");
+    assert_told(&heard, 64, false);
     assert_eq!(log.ask_damaged(&disk, &log.manifest(), |_| true, ""), 0);
 }
 
@@ -64,7 +78,8 @@ fn everything_but_the_log_is_made_anew() {
     }
     disk.lose(&log.manifest());
     let (repaired, heard) = repair(&disk, &log.options);
-    assert_eq!((repaired.left.faults, repaired.lost), (0, 0), "{heard:?}");
+    assert_eq!(repaired.left.faults, 0, "{heard:?}");
+    assert_told(&heard, 64, false);
     assert_eq!(log.ask_damaged(&disk, &log.manifest(), |_| true, ""), 0);
 }
 
@@ -77,10 +92,26 @@ fn cursors_that_only_the_manifest_had_are_told_to_be_lost() {
     files.retain(|path| path.ends_with("manifest"));
     disk.lose(&files[0]);
     let (repaired, heard) = repair(&disk, &options);
-    assert_eq!((repaired.left.faults, repaired.lost), (0, 1), "{heard:?}");
-    assert!(heard.lost[0].what.contains("cursors"), "{heard:?}");
+    assert_eq!(repaired.left.faults, 0, "{heard:?}");
+    assert_told(&heard, client.head(), true);
     assert_eq!(verify(&disk).1, []);
-    drop(client);
+}
+
+/// Repair said that nothing was lost, although it could not know: the newest log files went with the manifest.
+#[test]
+fn that_newer_log_files_may_be_gone_with_the_manifest_is_told() {
+    let options = options();
+    let (disk, client) = worked_client(&options, 3);
+    let disk = disk.restart();
+    let mut files = disk.files();
+    files.retain(|path| path.extension() == Some("log".as_ref()));
+    let (newest, manifest) = (files.pop().unwrap(), files[0].ancestors().nth(2).unwrap());
+    disk.lose(&newest);
+    disk.lose(&manifest.join("manifest"));
+    let (repaired, heard) = repair(&disk, &options);
+    assert_eq!(repaired.left.faults, 0, "{heard:?}");
+    assert!(repaired.left.events < client.head());
+    assert_told(&heard, repaired.left.events, false);
 }
 
 /// Small segments and the large one that took their place, as a crash may leave them.

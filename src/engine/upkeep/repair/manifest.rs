@@ -1,7 +1,8 @@
 //! A manifest, put together from the files of a tenant.
 //!
 //! Files that are good are entered as they are. Where there is none, an entry without a sum stands for the file that is
-//! to be made. Nothing raises the floor yet, so what must be there begins with position 1.
+//! to be made. Nothing raises the floor yet, so what must be there begins with position 1. What an older manifest says of
+//! what is not there any more, and of cursors, is taken over.
 
 use std::{
     collections::BTreeMap,
@@ -37,18 +38,43 @@ pub(super) struct Assembled {
     unreadable: Vec<PathBuf>,
     /// The event that the log begins with, if cursor records stood before it.
     cursors_since: Option<Position>,
+    /// The last event that there is.
+    last: Position,
     /// It was written.
     pub(super) is_written: bool,
 }
 
-/// The manifest of a folder and what it is made from, or why there is none.
+impl Assembled {
+    /// What only the manifest knew.
+    fn unknown(&self) -> String {
+        let last = self.last;
+        let events = match last {
+            0 => "nothing proves any more that there were no events".to_owned(),
+            last => format!("nothing proves any more that there were no events after {last}"),
+        };
+        match self.cursors_since {
+            None => format!("{events}: compare with a backup"),
+            Some(first) => format!(
+                "{events}, and where cursors stood is not known, unless they moved since event {first}: compare with \
+                 a backup, and set cursors again"
+            ),
+        }
+    }
+}
+
+/// The manifest of a folder and what it is made from, or why there is none. `older`: the one that is there.
 pub(super) fn assemble(
     place: &LogPlace,
     options: RepairOptions<'_>,
+    older: Option<&Manifest>,
     fault: &mut dyn FnMut(Damage),
 ) -> io::Result<Result<(Manifest, Assembled), String>> {
     let named = inspect::named_files(place)?;
-    let Some(log_id) = inspect::log_id(place, &named)? else {
+    let log_id = match older {
+        Some(older) => Some(older.log_id),
+        None => inspect::log_id(place, &named)?,
+    };
+    let Some(log_id) = log_id else {
         let what = "no log file can be read, so that nobody knows which events there are; restore the tenant's folder \
                     from a backup";
         return Ok(Err(what.to_owned()));
@@ -60,9 +86,13 @@ pub(super) fn assemble(
             fault(damage);
         })
     };
-    let segments = describe(place.segments_dir(), "parquet", &|path| {
+    let mut segments = describe(place.segments_dir(), "parquet", &|path| {
         describe_segment(place, log_id, path).map(Summary::Segment)
     })?;
+    let known = older.map_or(&[][..], |older| &older.sealed.segments);
+    for segment in known {
+        segments.broken.entry(segment.first).or_insert(segment.last);
+    }
     let runs = describe(place.index_dir(), "idx", &|path| {
         describe_run(place, log_id, options, path).map(Summary::Run)
     })?;
@@ -70,14 +100,19 @@ pub(super) fn assemble(
     for piece in cover(&segments, 0, options.limits.seal_events) {
         sealed.segments.push(match piece {
             Piece::Found(Summary::Segment(found)) => found.clone(),
-            piece => SegmentSummary {
-                first: piece.range().0,
-                last: piece.range().1,
-                bytes: 0,
-                sha256: [0; 32],
-                tail_at: 0,
-                tail_crc: 0,
-            },
+            piece => {
+                let (first, last) = piece.range();
+                let is_it = |known: &&SegmentSummary| (known.first, known.last) == (first, last);
+                let unknown = SegmentSummary {
+                    first,
+                    last,
+                    bytes: 0,
+                    sha256: [0; 32],
+                    tail_at: 0,
+                    tail_crc: 0,
+                };
+                known.iter().find(is_it).cloned().unwrap_or(unknown)
+            }
         });
     }
     let through = sealed.through();
@@ -103,15 +138,17 @@ pub(super) fn assemble(
         log_id,
         floor: 0,
         newest_file,
-        durable_offset: newest_file,
+        durable_offset: older.map_or(newest_file, |older| newest_file.max(older.durable_offset)),
         sealed,
     };
     let log = LogRows::open(place, &manifest, &named)?;
-    let cursors = read_cursors(&log, &mut manifest)?;
+    let before = older.map_or(&[][..], |older| &older.sealed.cursors);
+    let (cursors, last) = read_log(&log, before, &mut manifest)?;
     let first = log.first().map_or(1, |file| file.header.first_position);
     let assembled = Assembled {
         unreadable,
         cursors_since: (through > 0 && cursors == Cursors::Some).then_some(first),
+        last: last.max(through),
         is_written: false,
     };
     Ok(Ok((manifest, assembled)))
@@ -187,7 +224,7 @@ fn describe_all(
 }
 
 /// The positions that the name of a segment or a run states.
-fn range_of(name: &str, extension: &str) -> Option<(Position, Position)> {
+pub(super) fn range_of(name: &str, extension: &str) -> Option<(Position, Position)> {
     let (stem, of) = name.split_once('.')?;
     let (first, last) = stem.split_once('-')?;
     let (first, last) = (first.parse().ok()?, last.parse().ok()?);
@@ -195,7 +232,7 @@ fn range_of(name: &str, extension: &str) -> Option<(Position, Position)> {
 }
 
 /// Reads all of it.
-fn describe_segment(
+pub(super) fn describe_segment(
     place: &LogPlace,
     log_id: LogId,
     path: &Path,
@@ -318,10 +355,17 @@ enum Cursors {
     Some,
 }
 
-/// Enters where cursors stand, and how long the log states to be.
-fn read_cursors(log: &LogRows, manifest: &mut Manifest) -> io::Result<Cursors> {
-    let mut cursors: BTreeMap<Bytes, Position> = BTreeMap::new();
-    let (mut next, mut found) = (0, Cursors::All);
+/// Enters where cursors stand, and how long the log states to be; also says which is the last event in it. `before`:
+/// where cursors stood before.
+fn read_log(
+    log: &LogRows,
+    before: &[(Text, Position)],
+    manifest: &mut Manifest,
+) -> io::Result<(Cursors, Position)> {
+    let before = before.iter();
+    let before = before.map(|(name, at)| (Bytes::copy_from_slice(name.as_bytes()), *at));
+    let mut cursors: BTreeMap<Bytes, Position> = before.collect();
+    let (mut next, mut found, mut last) = (0, Cursors::All, 0);
     let stated = &mut manifest.durable_offset;
     log.frames(&mut |seen| {
         let start = seen.file.log_offset(seen.start);
@@ -330,6 +374,7 @@ fn read_cursors(log: &LogRows, manifest: &mut Manifest) -> io::Result<Cursors> {
         }
         next = start + seen.frame.as_bytes().len() as u64;
         *stated = seen.frame.durable_offset().max(*stated);
+        last = seen.frame.first_position() + u64::from(seen.frame.events()) - 1;
         for (name, position) in seen.frame.cursors() {
             cursors.insert(Bytes::copy_from_slice(name), position);
         }
@@ -339,7 +384,7 @@ fn read_cursors(log: &LogRows, manifest: &mut Manifest) -> io::Result<Cursors> {
         let cursors = cursors.into_iter();
         manifest.sealed.cursors = cursors.map(|(n, p)| (Text::from(n), p)).collect();
     }
-    Ok(found)
+    Ok((found, last))
 }
 
 /// Counts what the manifest states of the sealed events, and writes it, if it was put together.
@@ -362,17 +407,14 @@ pub(super) fn write_assembled(work: &mut Work, journal: &mut Journal<'_>) -> io:
             }
         }
         aside::keep(disk, &place.dir, &path)?;
+        // Told before it is written: once it is, nobody knows that it was not always there.
+        let what = assembled.unknown();
+        let path = path.clone();
+        journal.lost(Outcome { path, what });
     }
     work.stored.manifest.write(disk, &place.dir)?;
     if !assembled.is_written {
         journal.repaired(&path, "rebuilt from the other files");
-        if let Some(first) = assembled.cursors_since {
-            let what = format!(
-                "where cursors stood is lost, unless they moved since event {first}, with which the log begins: set \
-                 the others again, or restore the tenant's folder from a backup"
-            );
-            journal.lost(Outcome { path, what });
-        }
     }
     assembled.is_written = true;
     work.assembled = Some(assembled);

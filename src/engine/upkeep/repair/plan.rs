@@ -8,7 +8,10 @@ use crate::{
         Outcome,
         stored::{Fate, Findings},
     },
-    storage::log::inspect::{LogFault, NamedFile},
+    storage::log::{
+        file,
+        inspect::{LogFault, NamedFile},
+    },
     types::{id::Position, read::Damage},
 };
 
@@ -68,7 +71,9 @@ pub(super) fn plan(
             plan.segments.push(good.len() - 1);
         } else if *fate == Fate::Broken {
             let what = format!(
-                "the log does not hold its events {} to {} any more: they are lost; {RESTORE}",
+                "its events {} to {} are lost: no log file holds them any more. Put back a copy of this one file from a \
+                 backup, or of files that hold these events, and repair again; to restore the whole folder would lose \
+                 what came after the backup",
                 segment.first, segment.last
             );
             plan.lost.push(Outcome { path, what });
@@ -113,28 +118,34 @@ fn plan_runs(work: &Work, findings: &Findings, good: &[bool], plan: &mut Plan) {
             continue;
         }
         before_is_good = false;
-        let what = format!(
-            "it can be rebuilt only once the segments of events {} to {} and the runs before it are good; {RESTORE}",
-            run.first, run.last
-        );
+        let what = if events_are_there {
+            "nothing is lost with it: it is rebuilt once the run before it is, which says how often each type occurs \
+             before it"
+                .to_owned()
+        } else {
+            format!(
+                "nothing is lost with it: it is rebuilt once the segments of events {} to {} are good",
+                run.first, run.last
+            )
+        };
         let path = work.stored.run_path(run);
         plan.lost.push(Outcome { path, what });
     }
 }
 
-const RESTORE: &str = "restore the tenant's folder from a backup";
+const RESTORE: &str =
+    "restore the tenant's folder from a backup, which loses what came after the backup";
 
-/// The file that a fault is in, if everything that stands in it is sealed.
+/// The file that a fault is in, or the one before if it is missing, if everything that stands in it is sealed.
 fn sealed_file(work: &Work, fault: &LogFault, named: &[NamedFile]) -> Option<usize> {
     let LogFault::Damaged(Damage { path, .. }) = fault else {
         return None;
     };
-    let log_dir = &work.stored.place.log_dir;
-    let is_it = |file: &NamedFile| *path == log_dir.join(&file.name);
-    let index = named.iter().position(is_it)?;
+    let base_offset = file::base_offset_of(path.file_name()?.to_str()?)?;
+    let behind = named.partition_point(|file| file.base_offset <= base_offset);
     let through = work.stored.manifest.sealed.through();
-    let next = named.get(index + 1)?;
-    (next.first_position <= through).then_some(index)
+    let next = named.get(behind)?;
+    (next.first_position <= through).then_some(behind.checked_sub(1)?)
 }
 
 fn unsealed_is_damaged(work: &Work, fault: &LogFault, log: &LogRows) -> io::Result<Outcome> {

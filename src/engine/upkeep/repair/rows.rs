@@ -40,8 +40,8 @@ impl LogRows {
         manifest: &Manifest,
         named: &[NamedFile],
     ) -> io::Result<Self> {
-        let files = inspect::open_named(place, manifest, named, &mut |_| {})?;
-        Ok(Self { files })
+        let open = inspect::open_named(place, manifest, named, &mut |_| {})?;
+        Ok(Self { files: open.files })
     }
 
     /// The frames of each file, up to the first that is not right.

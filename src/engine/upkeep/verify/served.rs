@@ -24,7 +24,7 @@ use crate::{
     engine::{log::Log, tenant::Tenant},
     storage::{
         log::{
-            inspect::{self, LogFault},
+            inspect::{self, LogFault, OpenFiles},
             writer::LogFile,
         },
         manifest::Manifest,
@@ -124,7 +124,7 @@ fn snapshot(log: &Log) -> io::Result<Stored> {
 }
 
 /// Those that are open, and what is wrong with others.
-type LogFiles = (Vec<Arc<LogFile>>, Vec<LogFault>);
+type LogFiles = (OpenFiles, Vec<LogFault>);
 
 /// The log files up to a log offset, open, and what is wrong with those that cannot be; `None` if some went meanwhile
 /// that are needed.
@@ -138,7 +138,7 @@ fn log_files(log: &Log, manifest: &Manifest, end: u64) -> io::Result<Option<LogF
     // Sealed and dropped after the manifest was looked at.
     let is_late = |first: &Arc<LogFile>| inspect::begins_late(first, manifest);
     let sealed_more = log.open_manifest().get().sealed.through() > manifest.sealed.through();
-    if sealed_more && files.first().is_none_or(is_late) {
+    if sealed_more && files.files.first().is_none_or(is_late) {
         return Ok(None);
     }
     Ok(Some((files, faults)))

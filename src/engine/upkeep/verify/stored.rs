@@ -22,11 +22,11 @@ use crate::{
         index::{RunSummary, cache::BlockCache, reader::Run},
         log::{
             frame::FRAME_HEADER_BYTES,
-            inspect::{self, Extent, LogFault},
+            inspect::{self, Extent, LogFault, OpenFiles},
             recovery::{RecoverError, SeenFrame},
             row::Row,
             spare::RecycleHold,
-            writer::{LogFile, LogPlace},
+            writer::LogPlace,
         },
         manifest::{Manifest, OpenManifest},
         segment::{SegmentSummary, reader::Segment},
@@ -54,7 +54,7 @@ pub(in crate::engine::upkeep) struct Stored {
 
 /// What is read of a log that others append to.
 pub(super) struct OpenLog {
-    pub(super) files: Vec<Arc<LogFile>>,
+    pub(super) files: OpenFiles,
     /// Of those that could not be opened.
     pub(super) faults: Vec<LogFault>,
     /// Log offset up to which it was durable.
@@ -111,7 +111,11 @@ impl Stored {
     fn files(&self) -> io::Result<Vec<PathBuf>> {
         let sealed = &self.manifest.sealed;
         let log: Vec<_> = if let Some(open) = &self.open {
-            open.files.iter().map(|file| file.path.clone()).collect()
+            open.files
+                .files
+                .iter()
+                .map(|file| file.path.clone())
+                .collect()
         } else {
             let named = inspect::named_files(&self.place)?.into_iter();
             named
@@ -165,7 +169,6 @@ impl Stored {
     ) -> io::Result<Findings> {
         let sealed = &self.manifest.sealed;
         report.verified.tenants += 1;
-        report.verified.events += sealed.through() - self.manifest.floor;
         let (log_faults, log) = self.verify_log(report)?;
         let mut findings = Findings {
             log: log_faults,
@@ -182,6 +185,8 @@ impl Stored {
                 report.tell(Told::Read(read.advance(done)));
                 report.go_on().is_ok()
             });
+            let mut events = segment.last - segment.first + 1;
+            report.verified.files += u64::from(checked.is_ok());
             match checked {
                 Ok(true) => {}
                 Ok(false) => {
@@ -194,17 +199,22 @@ impl Stored {
                     let named = |now: &Manifest| now.sealed.segments.contains(segment);
                     if !self.was_replaced(named) {
                         findings.segments[index] = Fate::Broken;
+                        // What the log has is there, too.
+                        events = in_log.map_or(0, |(_, of_log)| of_log.count());
                         tell_unread(report, &path, error, segment.bytes)?;
                     }
                 }
             }
-            report.read_file(read.rest());
+            report.verified.events += events;
+            report.tell(Told::Read(read.rest()));
         }
         for (index, summary) in sealed.runs.iter().enumerate() {
             report.go_on()?;
             let path = self.run_path(summary);
             let in_log = log.as_ref().map(|log| (log.first, log.runs[index]));
-            match self.verify_run(summary, &path, in_log, runs[index]) {
+            let checked = self.verify_run(summary, &path, in_log, runs[index]);
+            report.verified.files += u64::from(checked.is_ok());
+            match checked {
                 Ok(None) => {}
                 Ok(Some(what)) => {
                     findings.runs[index] = Fate::Differs;
@@ -218,7 +228,7 @@ impl Stored {
                     }
                 }
             }
-            report.read_file(summary.bytes);
+            report.tell(Told::Read(summary.bytes));
         }
         Ok(findings)
     }

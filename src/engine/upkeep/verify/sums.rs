@@ -17,6 +17,11 @@ pub(super) struct Sum {
 }
 
 impl Sum {
+    /// How many things were added.
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
     pub(super) fn add(&mut self, parts: &[&[u8]]) {
         let mut hash = Xxh3::new();
         for part in parts {

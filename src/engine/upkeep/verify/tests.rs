@@ -64,7 +64,7 @@ fn faults(dir: &Path) -> Vec<Damage> {
             faults.push(damage);
         }
     };
-    let verified = Engine::verify(dir, &mut tell).unwrap();
+    let verified = Engine::verify(dir, None, &mut tell).unwrap();
     assert_eq!(verified.faults, faults.len() as u64);
     assert_eq!((verified.tenants, verified.events), (1, EVENTS + 1));
     faults
