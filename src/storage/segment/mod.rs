@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! segments/<first>-<last>.parquet     magic │ row group │ … │ row group ║ page index │ footer
-//!                                     blocks of 64 KiB, CRC-32C each    ║ tail, one CRC-32C
+//!                                     blocks of 16 KiB, CRC-32C each    ║ tail, one CRC-32C
 //! ```
 //! - [`schema`]: columns, encodings, and what the footer says beside them.
 //! - [`writer`]: rows to a file; [`sink`]: where its bytes go, summed up on the way.
