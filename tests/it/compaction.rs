@@ -325,7 +325,7 @@ fn nothing_is_compacted_on_a_disk_without_room_for_it() {
     disk.set_available_bytes(reserve + needed - 1);
     let stats = compact(&tenant);
     assert_eq!((stats.failures, stats.segments), (1, 4), "{stats:?}");
-    assert!(stats.last_error.unwrap().contains("stay free"));
+    assert!(stats.last_error.unwrap().contains("make room"));
     assert_eq!(segments(&disk), files);
     disk.set_available_bytes(reserve + needed);
     assert_eq!(compact(&tenant).segments, 1);

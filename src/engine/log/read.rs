@@ -125,17 +125,40 @@ impl Reader {
             .unwrap_or(usize::MAX)
             .min(self.pending.len());
         let next: Vec<_> = self.pending.iter().rev().take(wanted).copied().collect();
-        let (mut events, read) = match self.scan.next(&self.log, &next)? {
-            Some(events) => {
-                let read = events.len();
-                (events, read)
-            }
-            None => self.log.fetch(&next, READ_BATCH_BYTES as u64)?,
-        };
-        self.pending.truncate(self.pending.len() - read);
-        events.retain(|event| self.residue.lets_through(event));
+        let (mut events, mut bytes, mut rest) = (Vec::new(), 0, next.as_slice());
+        // Rows that stand in many files are one batch all the same.
+        while bytes < READ_BATCH_BYTES && !rest.is_empty() {
+            let (more, read) = match self.read_first(rest, READ_BATCH_BYTES - bytes) {
+                Ok(read) => read,
+                Err(error) if events.is_empty() => return Err(error),
+                // It comes again, behind what was read before it.
+                Err(_) => break,
+            };
+            rest = &rest[read..];
+            self.pending.truncate(self.pending.len() - read);
+            bytes += more.iter().map(Event::encoded_bytes).sum::<usize>();
+            events.extend(
+                more.into_iter()
+                    .filter(|event| self.residue.lets_through(event)),
+            );
+        }
         self.limit -= events.len() as u64;
         Ok(Some(events))
+    }
+
+    /// Reads the first of some rows; how many were read.
+    fn read_first(
+        &mut self,
+        rows: &[Position],
+        bytes_max: usize,
+    ) -> Result<(Vec<Event>, usize), ReadError> {
+        match self.scan.next(&self.log, rows)? {
+            Some(events) => {
+                let read = events.len();
+                Ok((events, read))
+            }
+            None => self.log.fetch(rows, bytes_max as u64),
+        }
     }
 
     /// Gets the next rows from the index; false if there are none.
