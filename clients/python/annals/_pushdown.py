@@ -113,17 +113,26 @@ def _column(expression: pl.Expr) -> str | None:
 
 
 def _constants(*expressions: pl.Expr) -> list[Any] | None:
-    """The values of literals; None if one of the expressions is something else."""
-    if not all(expression.meta.is_literal(allow_aliasing=True) for expression in expressions):
-        return None
-    found = [pl.select(expression).to_series() for expression in expressions]
-    # Python's times would round nanoseconds, and it has none before the year 1 or after 9999.
-    if any(isinstance(series.dtype, pl.Datetime) and series.dtype.time_unit == "ns" for series in found):
+    """The values of what is made of literals alone, by whatever calls; None if one of the expressions is not."""
+    if not all(map(_is_constant, expressions)):
         return None
     try:
-        return [series.to_list()[0] for series in found]
-    except (ValueError, OverflowError):
+        found = [pl.select(expression).to_series().to_list() for expression in expressions]
+    except (pl.exceptions.PolarsError, ValueError, OverflowError):
+        # It fails, or is a time before the year 1 or after 9999, which Python has not.
         return None
+    return [values[0] for values in found] if all(len(values) == 1 for values in found) else None
+
+
+def _is_constant(expression: pl.Expr) -> bool:
+    rest = [expression]
+    while rest:
+        part = rest.pop()
+        parts = part.meta.pop()
+        if not parts and not part.meta.is_literal(allow_aliasing=True):
+            return False
+        rest += parts
+    return True
 
 
 def _narrowed(selection: Selection, condition: _Condition) -> Selection | None:
