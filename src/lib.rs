@@ -65,7 +65,8 @@ pub use types::{
     id::{LogId, Position, TenantId, Version},
     kind::Kind,
     limits::Limits,
-    read::{AsOf, Damage, Direction, Filter, ReadError, ReadRequest, TimeRange},
+    read::{AsOf, Damage, Direction, Filter, InvalidAsOf, ReadError, ReadRequest, TimeRange},
+    scan::{ScanRequest, Table},
     text::Text,
     time::Timestamp,
 };

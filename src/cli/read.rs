@@ -5,7 +5,7 @@ use clap::Args;
 use super::{
     connect::ConnectArgs,
     error::CliError,
-    filter::{FilterArgs, parse_as_of},
+    filter::FilterArgs,
     json::EventWriter,
     output::Output,
 };
@@ -44,7 +44,7 @@ pub(super) struct ReadArgs {
     through: Option<Position>,
 
     /// Read the log as it was then: a position, a time (RFC 3339), or with one --entity a version like v3
-    #[arg(long, value_name = "POINT", value_parser = parse_as_of)]
+    #[arg(long, value_name = "POINT")]
     as_of: Option<AsOf>,
 
     /// At most so many events
