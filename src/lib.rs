@@ -52,6 +52,7 @@ pub use engine::{
     log::{RecoveryReport, compact::CompactionStats, read::Reader},
     state::EntityState,
     subscription::{Delivery, Start, SubscribeRequest, Subscription},
+    table::{Scan, ScanBatch},
     tenant::{
         ListRequest, Listing, NameSummary, StreamAnswers, StreamAppender, Tenant, TenantStats,
     },

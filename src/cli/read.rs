@@ -3,11 +3,7 @@
 use clap::Args;
 
 use super::{
-    connect::ConnectArgs,
-    error::CliError,
-    filter::FilterArgs,
-    json::EventWriter,
-    output::Output,
+    connect::ConnectArgs, error::CliError, filter::FilterArgs, json::EventWriter, output::Output,
 };
 use crate::types::{
     id::Position,

@@ -4,9 +4,7 @@ use std::io::IsTerminal;
 
 use clap::Args;
 
-use super::{
-    connect::ConnectArgs, error::CliError, json::write_string, output::print,
-};
+use super::{connect::ConnectArgs, error::CliError, json::write_string, output::print};
 use crate::{client::EntityState, types::read::AsOf};
 
 /// Print the state of an entity: its events' payloads, merged

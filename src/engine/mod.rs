@@ -2,7 +2,7 @@
 //!
 //! - `ingest`: the only door for writes.
 //! - `log`: one tenant's log.
-//! - [`state`], [`subscription`]: what is made of it.
+//! - [`state`], [`subscription`], [`table`]: what is made of it.
 //! - [`tenant`]: a tenant, open: the calls.
 //!
 //! Each may use those before it. Called by `service`, and by programs that embed the store.
@@ -13,6 +13,7 @@ mod json;
 pub(crate) mod log;
 pub mod state;
 pub mod subscription;
+pub mod table;
 pub mod tenant;
 pub mod upkeep;
 

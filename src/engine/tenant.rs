@@ -386,7 +386,7 @@ impl Tenant {
         ))
     }
 
-    fn check_log(&self, log_id: Option<LogId>) -> Result<(), ReadError> {
+    pub(super) fn check_log(&self, log_id: Option<LogId>) -> Result<(), ReadError> {
         match log_id {
             Some(expected) if expected != self.log.log_id => Err(ReadError::OtherLog {
                 expected,
@@ -396,7 +396,7 @@ impl Tenant {
         }
     }
 
-    fn check_filter(&self, filter: &Filter) -> Result<(), ReadError> {
+    pub(super) fn check_filter(&self, filter: &Filter) -> Result<(), ReadError> {
         let mut violations = Violated::default();
         violations.names(&filter.entity_ids, || "filter.entity_ids".to_owned());
         violations.names(&filter.event_types, || "filter.event_types".to_owned());
@@ -416,7 +416,7 @@ impl Tenant {
     }
 
     /// The position that a point of the past stands for.
-    fn as_of(
+    pub(super) fn as_of(
         &self,
         as_of: Option<AsOf>,
         entity_ids: &[Text],
@@ -450,7 +450,7 @@ impl Tenant {
     }
 }
 
-fn check_names(names: &[Text], field: &str) -> Result<(), ReadError> {
+pub(super) fn check_names(names: &[Text], field: &str) -> Result<(), ReadError> {
     let mut violations = Violated::default();
     for name in names {
         violations.name(name, || field.to_owned());

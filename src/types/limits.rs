@@ -24,6 +24,8 @@ pub const READ_BATCH_BYTES: usize = 1 << 20;
 pub const READ_BATCH_EVENTS: usize = 8_192;
 /// Segments that are being read from end to end and kept open between batches, all tenants together: each takes a few MiB.
 pub const SCANS_MAX: usize = 32;
+/// Rows in one batch of a scan.
+pub const SCAN_BATCH_ROWS: usize = 64 << 10;
 /// Bytes that a read skips over rather than issue another one.
 pub const READ_GAP_BYTES: u64 = 16 << 10;
 /// Bytes of batches that are written and synced as one group; a larger group only delays its first answer.
@@ -87,6 +89,8 @@ pub struct Limits {
     pub index_cache_bytes: usize,
     /// Bytes of descriptions of segments kept in memory.
     pub segment_cache_bytes: usize,
+    /// Bytes of events that are not sealed and that are kept in memory as columns.
+    pub tail_cache_bytes: usize,
     /// Bytes that must stay free on the disk; below, appends are refused.
     pub disk_reserve_bytes: u64,
     /// Tenants that are open at once.
@@ -115,6 +119,7 @@ impl Default for Limits {
             keep_bytes: 8 << 30,
             index_cache_bytes: 64 << 20,
             segment_cache_bytes: 32 << 20,
+            tail_cache_bytes: 32 << 20,
             disk_reserve_bytes: 192 << 20,
             tenants_open_max: 10_000,
         }
