@@ -45,7 +45,7 @@ pub mod storage;
 mod telemetry;
 pub mod types;
 
-pub use client::{Client, ClientError, ClientOptions};
+pub use client::{Client, ClientError, ClientOptions, IngestOptions, Ingested, Ingesting};
 pub use engine::{
     Engine, EngineOptions, OpenError, TenantError,
     event::Event,

@@ -7,6 +7,7 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
+use arrow_flight::flight_service_server::FlightServiceServer;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::{
@@ -23,7 +24,7 @@ use crate::{
         FILE_DESCRIPTOR_SET, admin_service_server::AdminServiceServer,
         ingest_service_server::IngestServiceServer, query_service_server::QueryServiceServer,
     },
-    service::{Admin, Ingest, Query, call::Calls, gate::Gate},
+    service::{Admin, FLIGHT_MESSAGE_FACTOR, Flight, Ingest, Query, call::Calls, gate::Gate},
     telemetry::{self, MetricsPage},
     types::time::{Clock, SystemClock},
 };
@@ -159,6 +160,15 @@ async fn routes(
         drain: drain.clone(),
     })
     .max_decoding_message_size(config.message_bytes_max);
+    let flight_bytes_max = config
+        .message_bytes_max
+        .saturating_mul(FLIGHT_MESSAGE_FACTOR);
+    let flight = FlightServiceServer::new(Flight {
+        gate: gate.clone(),
+        drain: drain.clone(),
+        message_bytes_max: flight_bytes_max,
+    })
+    .max_decoding_message_size(flight_bytes_max);
     let query = QueryServiceServer::new(Query {
         gate,
         drain: drain.clone(),
@@ -169,6 +179,7 @@ async fn routes(
     health.set_serving::<IngestServiceServer<Ingest>>().await;
     health.set_serving::<QueryServiceServer<Query>>().await;
     health.set_serving::<AdminServiceServer<Admin>>().await;
+    health.set_serving::<FlightServiceServer<Flight>>().await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -176,6 +187,7 @@ async fn routes(
     let routes = Routes::new(ingest)
         .add_service(query)
         .add_service(admin)
+        .add_service(flight)
         .add_service(health_service)
         .add_service(reflection);
     Ok((health, routes.prepare()))
@@ -238,6 +250,7 @@ impl RunningServer {
             name::<IngestServiceServer<Ingest>>(),
             name::<QueryServiceServer<Query>>(),
             name::<AdminServiceServer<Admin>>(),
+            name::<FlightServiceServer<Flight>>(),
         ] {
             self.health
                 .set_service_status(service, ServingStatus::NotServing)

@@ -60,7 +60,7 @@ fn lines() -> EnvFilter {
 }
 
 /// The calls that are counted by name, by their place in [`call`]'s counters.
-const METHODS: [&str; 14] = [
+const METHODS: [&str; 24] = [
     "Append",
     "AppendStream",
     "ReadEvents",
@@ -74,6 +74,16 @@ const METHODS: [&str; 14] = [
     "TriggerCompaction",
     "GetCompactionStats",
     "VerifyIntegrity",
+    "Handshake",
+    "ListFlights",
+    "GetFlightInfo",
+    "PollFlightInfo",
+    "GetSchema",
+    "DoGet",
+    "DoPut",
+    "DoExchange",
+    "DoAction",
+    "ListActions",
     // Health, reflection and what does not exist: a client must not be able to make up label values.
     "other",
 ];

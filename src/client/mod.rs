@@ -10,6 +10,8 @@ mod compact;
 mod error;
 mod event_ids;
 mod events;
+mod ingest;
+mod ingest_encode;
 mod retry;
 mod stats;
 mod subscribe;
@@ -18,6 +20,7 @@ mod wire;
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use arrow_flight::flight_service_client::FlightServiceClient;
 use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
@@ -36,6 +39,7 @@ pub use self::{
     compact::CompactionStats,
     error::{ClientError, Refusal},
     events::Events,
+    ingest::{IngestOptions, Ingested, Ingesting},
     stats::{Stats, TenantStats},
     subscribe::{Subscribed, Subscription},
     verify::{IntegrityFault, IntegritySummary, Verification, Verifying},
@@ -101,6 +105,7 @@ pub struct Client {
     ingest: IngestServiceClient<Service>,
     query: QueryServiceClient<Service>,
     admin: AdminServiceClient<Service>,
+    flight: FlightServiceClient<Service>,
     channel: Channel,
     options: Arc<ClientOptions>,
 }
@@ -237,7 +242,10 @@ impl Client {
             query: QueryServiceClient::new(service.clone())
                 .max_encoding_message_size(MESSAGE_BYTES_MAX)
                 .max_decoding_message_size(MESSAGE_BYTES_MAX),
-            admin: AdminServiceClient::new(service),
+            admin: AdminServiceClient::new(service.clone()),
+            flight: FlightServiceClient::new(service)
+                .max_encoding_message_size(MESSAGE_BYTES_MAX)
+                .max_decoding_message_size(MESSAGE_BYTES_MAX),
             channel,
             options: Arc::new(options),
         })

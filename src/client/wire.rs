@@ -171,7 +171,7 @@ pub(super) fn as_of(as_of: AsOf) -> proto::AsOf {
     }
 }
 
-fn strings(texts: &[Text], field: &str) -> Result<Vec<String>, ClientError> {
+pub(super) fn strings(texts: &[Text], field: &str) -> Result<Vec<String>, ClientError> {
     texts.iter().map(|text| string(text, field)).collect()
 }
 
