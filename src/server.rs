@@ -106,10 +106,15 @@ impl Server {
             ..EngineOptions::default()
         };
         let data = config.data.clone();
-        let engine = tokio::task::spawn_blocking(move || Engine::open(data, options)).await??;
+        let opening = tokio::task::spawn_blocking(move || {
+            let engine = Engine::open(data, options)?;
+            let ticket_key = engine.ticket_key()?;
+            Ok::<_, OpenError>((engine, ticket_key))
+        });
+        let (engine, ticket_key) = opening.await??;
 
         let drain = CancellationToken::new();
-        let (health, routes) = routes(config, &engine, &drain).await?;
+        let (health, routes) = routes(config, &engine, &ticket_key, &drain).await?;
         let serving = tokio::spawn(serve(config, listener, routes, drain.clone()));
         let (metrics_addr, metrics) = metrics
             .map(|(addr, page)| (addr, tokio::spawn(page.serve())))
@@ -147,6 +152,7 @@ async fn metrics_page(addr: SocketAddr) -> Result<(SocketAddr, MetricsPage), Sta
 async fn routes(
     config: &Config,
     engine: &Engine,
+    ticket_key: &[u8; 32],
     drain: &CancellationToken,
 ) -> Result<(HealthReporter, Routes), StartError> {
     let gate = Gate::new(engine.clone());
@@ -163,12 +169,8 @@ async fn routes(
     let flight_bytes_max = config
         .message_bytes_max
         .saturating_mul(FLIGHT_MESSAGE_FACTOR);
-    let flight = FlightServiceServer::new(Flight {
-        gate: gate.clone(),
-        drain: drain.clone(),
-        message_bytes_max: flight_bytes_max,
-    })
-    .max_decoding_message_size(flight_bytes_max);
+    let flight = Flight::new(gate.clone(), drain.clone(), flight_bytes_max, ticket_key);
+    let flight = FlightServiceServer::new(flight).max_decoding_message_size(flight_bytes_max);
     let query = QueryServiceServer::new(Query {
         gate,
         drain: drain.clone(),

@@ -13,6 +13,7 @@ mod events;
 mod ingest;
 mod ingest_encode;
 mod retry;
+mod scan;
 mod stats;
 mod subscribe;
 mod verify;
@@ -40,6 +41,7 @@ pub use self::{
     error::{ClientError, Refusal},
     events::Events,
     ingest::{IngestOptions, Ingested, Ingesting},
+    scan::{Scan, Scanned},
     stats::{Stats, TenantStats},
     subscribe::{Subscribed, Subscription},
     verify::{IntegrityFault, IntegritySummary, Verification, Verifying},

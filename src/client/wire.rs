@@ -136,6 +136,11 @@ pub(super) fn subscribe_request(
     })
 }
 
+/// Names that are sent as text are text.
+pub(super) fn check_texts(filter: &Filter) -> Result<(), ClientError> {
+    filter_message(filter).map(drop)
+}
+
 fn filter_message(filter: &Filter) -> Result<proto::EventFilter, ClientError> {
     let query = (!filter.query.items.is_empty())
         .then(|| query_message(&filter.query, "filter.query"))

@@ -85,6 +85,18 @@ impl Refusal {
         Self::coded(Code::Unimplemented, "NOT_IMPLEMENTED", told)
     }
 
+    /// Something that can be done elsewhere, but not here.
+    pub(crate) fn no_such_action(name: &str, known: &[&str]) -> Self {
+        let told = format!("`{name}` is no action; those known are {}", known.join(" and "));
+        Self::coded(Code::Unimplemented, "NO_SUCH_ACTION", told)
+    }
+
+    /// Somebody cancelled what the stream belongs to.
+    pub(crate) fn query_cancelled() -> Self {
+        let told = "the query that the stream belongs to was cancelled";
+        Self::coded(Code::Cancelled, "QUERY_CANCELLED", told)
+    }
+
     /// The server ends.
     pub(crate) fn shutting_down() -> Self {
         AppendError::ShuttingDown.into()

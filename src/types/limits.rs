@@ -45,6 +45,19 @@ pub const COMPACT_SEGMENTS_MAX: usize = 64;
 /// Most events of a segment: its index run numbers them in 32 bits.
 pub const SEGMENT_EVENTS_MAX: u64 = u32::MAX as u64;
 
+/// Bytes of rows in one message of Flight, unless a single row has more: generated clients stop at 4 MiB.
+pub const FLIGHT_ROWS_BYTES: usize = 2 << 20;
+/// Longest scan in JSON, as a ticket or a command: an answer repeats it for every endpoint.
+pub const TICKET_BYTES_MAX: usize = 256 << 10;
+/// How long a ticket can be used, and how long what was cancelled is remembered: then no ticket of it is left.
+pub const TICKET_LIFE: Duration = Duration::from_hours(1);
+/// Queries whose cancellation is remembered; beyond, the oldest is forgotten.
+pub const CANCELLED_QUERIES_MAX: usize = 64 << 10;
+/// Endpoints that a table is divided into: more streams than most machines have cores help nobody.
+pub const ENDPOINTS_MAX: u64 = 8;
+/// Positions of an endpoint at least: a smaller one is read before another stream is open.
+pub const ENDPOINT_EVENTS_MIN: u64 = 1 << 18;
+
 /// The bounds that an operator sets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {

@@ -1,12 +1,22 @@
 //! Arrow Flight: the log as tables of record batches, over the same port.
 //!
-//! `DoPut` appends ([`put`]). Not here: what gRPC appends and reads (`ingest`, `query`).
+//! - `DoPut` appends ([`put`]).
+//! - `DoGet` scans ([`get`]), what a ticket says ([`ticket`]), which tables there are ([`info`]).
+//! - `DoAction` ends scans and renews tickets ([`action`]).
+//!
+//! Not here: what gRPC appends and reads (`ingest`, `query`), what a scan gives (`engine/table`).
 
+mod action;
+mod encode;
+mod get;
+mod info;
 mod put;
 mod put_columns;
 mod put_command;
 mod put_decode;
 mod put_schema;
+mod queries;
+mod ticket;
 
 use arrow_flight::{
     Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo,
@@ -17,10 +27,12 @@ use futures_util::stream::{self, BoxStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
+use self::{queries::Queries, ticket::Tickets};
 use super::{
     gate::Gate,
     status::{Refusal, from_outside},
 };
+use crate::types::append::Violations;
 
 /// How many times larger than a request of gRPC a message of Flight may be: programs that write tables fill them.
 pub(crate) const MESSAGE_FACTOR: usize = 4;
@@ -30,10 +42,30 @@ type Answers<T> = BoxStream<'static, Result<T, Status>>;
 /// The service; `drain` ends its streams when the server shuts down.
 #[derive(Clone)]
 pub(crate) struct Flight {
-    pub(crate) gate: Gate,
-    pub(crate) drain: CancellationToken,
-    /// Largest message that is taken, and most bytes that one decompresses to.
-    pub(crate) message_bytes_max: usize,
+    gate: Gate,
+    drain: CancellationToken,
+    message_bytes_max: usize,
+    tickets: Tickets,
+    queries: Queries,
+}
+
+impl Flight {
+    /// `message_bytes_max` is the largest message that is taken, and the most bytes that one decompresses to; tickets are
+    /// sealed with the key.
+    pub(crate) fn new(
+        gate: Gate,
+        drain: CancellationToken,
+        message_bytes_max: usize,
+        ticket_key: &[u8; 32],
+    ) -> Self {
+        Self {
+            gate,
+            drain,
+            message_bytes_max,
+            tickets: Tickets::new(ticket_key),
+            queries: Queries::default(),
+        }
+    }
 }
 
 #[tonic::async_trait]
@@ -80,36 +112,57 @@ impl FlightService for Flight {
 
     async fn list_flights(
         &self,
-        _: Request<Criteria>,
+        request: Request<Criteria>,
     ) -> Result<Response<Self::ListFlightsStream>, Status> {
-        Err(Refusal::unimplemented("ListFlights").into())
+        let tenant = self.gate.tenant(request.metadata()).await?;
+        if !request.get_ref().expression.is_empty() {
+            let told = "is not empty: tables are listed without criteria";
+            return Err(Refusal::invalid(Violations::one("criteria.expression", told)).into());
+        }
+        Ok(Response::new(info::list(&self.tickets, &tenant)?))
     }
 
     async fn get_flight_info(
         &self,
-        _: Request<FlightDescriptor>,
+        request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
-        Err(Refusal::unimplemented("GetFlightInfo").into())
+        let tenant = self.gate.tenant(request.metadata()).await?;
+        let info = info::info(&self.tickets, &tenant, request.into_inner())?;
+        Ok(Response::new(info))
     }
 
     async fn poll_flight_info(
         &self,
-        _: Request<FlightDescriptor>,
+        request: Request<FlightDescriptor>,
     ) -> Result<Response<PollInfo>, Status> {
-        Err(Refusal::unimplemented("PollFlightInfo").into())
+        let tenant = self.gate.tenant(request.metadata()).await?;
+        let info = info::poll(&self.tickets, &tenant, request.into_inner())?;
+        Ok(Response::new(info))
     }
 
     async fn get_schema(
         &self,
-        _: Request<FlightDescriptor>,
+        request: Request<FlightDescriptor>,
     ) -> Result<Response<SchemaResult>, Status> {
-        Err(Refusal::unimplemented("GetSchema").into())
+        let tenant = self.gate.tenant(request.metadata()).await?;
+        let schema = info::schema_of(&tenant, request.get_ref())?;
+        Ok(Response::new(SchemaResult { schema }))
     }
 
     type DoGetStream = Answers<FlightData>;
 
-    async fn do_get(&self, _: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
-        Err(Refusal::unimplemented("DoGet").into())
+    async fn do_get(
+        &self,
+        request: Request<Ticket>,
+    ) -> Result<Response<Self::DoGetStream>, Status> {
+        let tenant = self.gate.tenant(request.metadata()).await?;
+        let ticket = self
+            .tickets
+            .open(&request.get_ref().ticket, tenant.log_id())?;
+        let query = ticket.query.map(|query| self.queries.run(query));
+        let drain = self.drain.child_token();
+        let messages = get::get(&tenant, ticket.scan, query.transpose()?, drain)?;
+        Ok(Response::new(messages))
     }
 
     type DoExchangeStream = Answers<FlightData>;
@@ -125,9 +178,11 @@ impl FlightService for Flight {
 
     async fn do_action(
         &self,
-        _: Request<Action>,
+        request: Request<Action>,
     ) -> Result<Response<Self::DoActionStream>, Status> {
-        Err(Refusal::unimplemented("DoAction").into())
+        let tenant = self.gate.tenant(request.metadata()).await?;
+        let done = action::act(&self.tickets, &self.queries, &tenant, request.get_ref())?;
+        Ok(Response::new(Box::pin(stream::iter([Ok(ActionResult::new(done))]))))
     }
 
     type ListActionsStream = Answers<ActionType>;
@@ -136,6 +191,6 @@ impl FlightService for Flight {
         &self,
         _: Request<Empty>,
     ) -> Result<Response<Self::ListActionsStream>, Status> {
-        Err(Refusal::unimplemented("ListActions").into())
+        Ok(Response::new(Box::pin(stream::iter(action::types().map(Ok)))))
     }
 }
