@@ -87,7 +87,10 @@ impl Refusal {
 
     /// Something that can be done elsewhere, but not here.
     pub(crate) fn no_such_action(name: &str, known: &[&str]) -> Self {
-        let told = format!("`{name}` is no action; those known are {}", known.join(" and "));
+        let told = format!(
+            "`{name}` is no action; those known are {}",
+            known.join(" and ")
+        );
         Self::coded(Code::Unimplemented, "NO_SUCH_ACTION", told)
     }
 

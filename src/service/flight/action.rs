@@ -13,10 +13,7 @@ use super::{
     queries::Queries,
     ticket::{Sealed, Tickets},
 };
-use crate::{
-    engine::tenant::Tenant,
-    types::append::Violations,
-};
+use crate::{engine::tenant::Tenant, types::append::Violations};
 
 const CANCEL: &str = "CancelFlightInfo";
 const RENEW: &str = "RenewFlightEndpoint";

@@ -54,17 +54,15 @@ fn scan_of(descriptor: &FlightDescriptor) -> Result<ScanRequest, Refusal> {
             })
         }
         Ok(DescriptorType::Unknown) | Err(_) => {
-            let told = "is neither a path, like [\"events\"], nor a command, like {\"table\": \"events\"}";
+            let told =
+                "is neither a path, like [\"events\"], nor a command, like {\"table\": \"events\"}";
             Err(Refusal::invalid(Violations::one("descriptor.type", told)))
         }
     }
 }
 
 /// The schema that a descriptor's rows have.
-pub(super) fn schema_of(
-    tenant: &Tenant,
-    descriptor: &FlightDescriptor,
-) -> Result<Bytes, Refusal> {
+pub(super) fn schema_of(tenant: &Tenant, descriptor: &FlightDescriptor) -> Result<Bytes, Refusal> {
     encode::schema(tenant.scan(&scan_of(descriptor)?)?.schema())
 }
 
@@ -77,7 +75,16 @@ pub(super) fn info(
     let scan = scan_of(&descriptor)?;
     let head = tenant.scan(&scan)?.head();
     let records = records(tenant, &scan, head)?;
-    described(tickets, tenant, descriptor, Cut { scan, head, records })
+    described(
+        tickets,
+        tenant,
+        descriptor,
+        Cut {
+            scan,
+            head,
+            records,
+        },
+    )
 }
 
 /// As [`info`]: there is nothing to wait for.
@@ -146,7 +153,8 @@ impl Listing {
         let Some(next) = self.types.next() else {
             return Ok(None);
         };
-        self.table(Table::Type(next.name), Some(next.events)).map(Some)
+        self.table(Table::Type(next.name), Some(next.events))
+            .map(Some)
     }
 
     fn table(&self, table: Table, events: Option<u64>) -> Result<FlightInfo, Refusal> {

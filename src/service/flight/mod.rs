@@ -182,7 +182,9 @@ impl FlightService for Flight {
     ) -> Result<Response<Self::DoActionStream>, Status> {
         let tenant = self.gate.tenant(request.metadata()).await?;
         let done = action::act(&self.tickets, &self.queries, &tenant, request.get_ref())?;
-        Ok(Response::new(Box::pin(stream::iter([Ok(ActionResult::new(done))]))))
+        Ok(Response::new(Box::pin(stream::iter([Ok(
+            ActionResult::new(done),
+        )]))))
     }
 
     type ListActionsStream = Answers<ActionType>;
@@ -191,6 +193,8 @@ impl FlightService for Flight {
         &self,
         _: Request<Empty>,
     ) -> Result<Response<Self::ListActionsStream>, Status> {
-        Ok(Response::new(Box::pin(stream::iter(action::types().map(Ok)))))
+        Ok(Response::new(Box::pin(stream::iter(
+            action::types().map(Ok),
+        ))))
     }
 }
