@@ -307,7 +307,11 @@ impl Pieces {
         key: Key<'_>,
         position: Position,
     ) -> Result<u64, ReadError> {
-        for piece in self.newest_first() {
+        // A piece behind the position knows only how many came before itself.
+        for piece in self
+            .newest_first()
+            .filter(|piece| piece.first() <= position)
+        {
             if let Some(count) = piece.count_through(kind, key, position)? {
                 return Ok(count);
             }
@@ -380,6 +384,13 @@ impl Pieces {
 }
 
 impl Piece<'_> {
+    fn first(&self) -> Position {
+        match self {
+            Self::Run(run) => run.first(),
+            Self::Part(part) => part.first,
+        }
+    }
+
     fn covered(&self, range: &RangeInclusive<Position>) -> RangeInclusive<Position> {
         let (first, last) = match self {
             Self::Run(run) => (run.first(), run.last()),

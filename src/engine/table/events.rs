@@ -5,7 +5,7 @@ use std::{collections::VecDeque, ops::Range, sync::Arc};
 use arrow::{
     array::{AsArray, BooleanArray, RecordBatch, UInt64Array},
     compute::{and, concat_batches, filter_record_batch, take_record_batch},
-    datatypes::{SchemaRef, TimestampMicrosecondType},
+    datatypes::{Int64Type, SchemaRef, TimestampMicrosecondType},
     error::ArrowError,
 };
 use tokio::sync::OwnedSemaphorePermit;
@@ -17,7 +17,7 @@ use crate::{
     },
     storage::segment::{
         batches::{Batches, take_rows, take_until},
-        schema::{ENTITY_ID, OCCURRED_AT, fixed_width},
+        schema::{ENTITY_ID, OCCURRED_AT, POSITION, fixed_width},
     },
     telemetry::{self, Origin},
     types::{
@@ -88,6 +88,8 @@ impl Events {
         };
         let mut columns: Vec<_> = schema.fields().iter().map(|f| f.name().clone()).collect();
         let needed = [
+            // Where a limit ends the scan.
+            (POSITION, limit < u64::MAX),
             (ENTITY_ID, !residue.partitions.is_empty()),
             (OCCURRED_AT, !residue.occurred.is_all()),
         ];
@@ -139,7 +141,7 @@ impl Events {
                 if self.limit == 0 || self.told && self.position >= self.head {
                     return Ok(None);
                 }
-                self.position = self.head;
+                self.position = self.position.max(self.head);
                 RecordBatch::new_empty(Arc::clone(&self.schema))
             }
             1 => gathered.remove(0),
@@ -156,14 +158,18 @@ impl Events {
                 return Ok(None);
             };
             telemetry::table_rows(origin, columns.num_rows());
-            let wanted = self.wanted(columns).map_err(|e| self.undecodable(&e))?;
+            let mut wanted = self.wanted(columns).map_err(|e| self.undecodable(&e))?;
             let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
-            if limit < wanted.num_rows() {
-                return Ok(Some(wanted.slice(0, limit)));
-            }
             self.position = self.looked_at();
+            if limit < wanted.num_rows() {
+                wanted = wanted.slice(0, limit);
+                self.position = last_position(&wanted).unwrap_or(self.position);
+            }
             if wanted.num_rows() > 0 {
-                return Ok(Some(wanted));
+                return self
+                    .given(&wanted)
+                    .map(Some)
+                    .map_err(|e| self.undecodable(&e));
             }
         }
     }
@@ -173,7 +179,7 @@ impl Events {
         let open = self.open.as_ref().and_then(|open| open.rest.front());
         match open.or_else(|| self.pending.front()) {
             Some(next) => next.start - 1,
-            None if self.range.is_empty() => self.head,
+            None if self.range.is_empty() => self.position.max(self.head),
             None => self.range.start - 1,
         }
     }
@@ -287,20 +293,22 @@ impl Events {
         }
     }
 
-    /// What the filter lets through of some rows, with the columns that are given.
+    /// What the filter lets through of some rows.
     fn wanted(&self, columns: RecordBatch) -> Result<RecordBatch, ArrowError> {
-        let mut columns = columns;
-        if let Some(keep) = self.residue_of(&columns) {
-            columns = filter_record_batch(&columns, &keep)?;
+        match self.residue_of(&columns) {
+            Some(keep) => filter_record_batch(&columns, &keep),
+            None => Ok(columns),
         }
+    }
+
+    /// The columns of the schema.
+    fn given(&self, columns: &RecordBatch) -> Result<RecordBatch, ArrowError> {
         let given = self.schema.fields().iter();
         let given = given.map(|field| {
-            columns
-                .column_by_name(field.name())
-                .cloned()
-                .ok_or_else(|| {
-                    ArrowError::SchemaError(format!("there is no column `{}`", field.name()))
-                })
+            let column = columns.column_by_name(field.name()).cloned();
+            column.ok_or_else(|| {
+                ArrowError::SchemaError(format!("there is no column `{}`", field.name()))
+            })
         });
         RecordBatch::try_new(Arc::clone(&self.schema), given.collect::<Result<_, _>>()?)
     }
@@ -347,4 +355,11 @@ impl Events {
             what: format!("columns of its events do not fit: {error}"),
         })
     }
+}
+
+/// The position of the last row, if the column is there.
+fn last_position(rows: &RecordBatch) -> Option<Position> {
+    let positions = rows.column_by_name(POSITION)?;
+    let positions = positions.as_primitive_opt::<Int64Type>()?;
+    positions.values().last().map(|last| last.cast_unsigned())
 }
