@@ -16,6 +16,7 @@ mod plain;
 mod plan;
 mod reads;
 mod run;
+mod tables;
 
 use std::{env, sync::Arc};
 
