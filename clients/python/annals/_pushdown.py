@@ -19,9 +19,10 @@ import polars as pl
 
 from annals._tickets import ENTITIES, Selection, Times
 
-# What the server takes; longer lists are not worth their bytes, and other names no event has.
-NAMES_MAX = 1_000
+# What the server takes: other names no event has, and longer lists no ticket.
 NAME_BYTES_MAX = 512
+NAMES_MAX = 1_000
+NAMES_BYTES_MAX = 64 << 10
 
 
 @dataclass(frozen=True)
@@ -162,12 +163,25 @@ def _narrowed(selection: Selection, condition: _Condition) -> Selection | None:
 
 def _among(before: tuple[str, ...], operator: str, value: object) -> tuple[str, ...] | None:
     """Names out of those that there were, of which none means any; None if none is left."""
-    names = value if operator == "in" and isinstance(value, list) else [value]
-    # Neither column has nulls.
-    names = [name for name in names if name is not None]
-    if operator not in ("==", "in") or len(names) > NAMES_MAX or not all(map(_is_name, names)):
+    if operator == "==":
+        value = [value]
+    elif operator != "in":
         return before
-    return tuple(name for name in dict.fromkeys(names) if not before or name in before) or None
+    names = _names(value)
+    if names is None:
+        return before
+    return tuple(name for name in names if not before or name in before) or None
+
+
+def _names(value: object) -> list[str] | None:
+    """What the server takes as a list of names."""
+    if not isinstance(value, list):
+        return None
+    # No column of names has nulls.
+    names = [name for name in dict.fromkeys(value) if name is not None]
+    if len(names) > NAMES_MAX or not all(map(_is_name, names)):
+        return None
+    return names if sum(len(name.encode()) for name in names) <= NAMES_BYTES_MAX else None
 
 
 def _starting(selection: Selection, value: object) -> Selection | None:

@@ -114,7 +114,9 @@ class Tables:
             Selection(table=selection.table, entities=entities, as_of=as_of, limit=1, log_id=selection.log_id)
         )
         now.establish()
-        head = min(now.head or 0, *(() if through is None else (through,)))
+        head = now.head or 0
+        if through is not None:
+            head = min(head, through)
         return _lazy.frame(self._begin, selection.pinned(head, now.log_id), now.schema)
 
     def ingest(

@@ -96,7 +96,7 @@ class Selection:
 
 
 def select(
-    table: Table,
+    table: Table = EVENTS,
     *,
     columns: str | Iterable[str] | None = None,
     after: int = 0,
