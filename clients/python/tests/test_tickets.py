@@ -262,7 +262,7 @@ KEPT = "0190f5fe-7c00-7a00-8000-000000000001"
         pa.array([KEPT, None], pa.string_view()),
         pa.array([KEPT, None]).dictionary_encode(),
         pa.array([uuid.UUID(KEPT).bytes, None], pa.binary(16)),
-        pa.array([uuid.UUID(KEPT), None], pa.uuid()),
+        pa.ExtensionArray.from_storage(pa.uuid(), pa.array([uuid.UUID(KEPT).bytes, None], pa.binary(16))),
     ],
     ids=lambda ids: str(ids.type),
 )
