@@ -18,6 +18,7 @@ mod extremes;
 mod failed_group;
 mod faults;
 mod fixtures;
+mod flight_put;
 mod fuzz;
 mod hashes;
 mod kill;
