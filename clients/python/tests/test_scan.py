@@ -320,6 +320,17 @@ def test_refusals_are_typed_errors_with_their_details(server: Server, client: an
             scan.to_table()
 
 
+def test_a_message_may_be_as_large_as_an_event(tmp_path: Path) -> None:
+    server = Server(tmp_path / "data", "limits.event_bytes_max=8000000")
+    server.start()
+    try:
+        with annals.connect(server.url, receive_bytes_max=1_000) as client:
+            client.ingest(pa.table({"entity_id": ["a"], "event_type": ["t"], "payload": [f'"{"x" * 7_000_000}"']}))
+            assert [len(text) for text in client.scan().to_polars()["payload"]] == [7_000_002]
+    finally:
+        server.kill()
+
+
 def test_a_table_is_that_of_the_tenant(tmp_path: Path) -> None:
     server = Server(tmp_path / "data", "tenants.auto_create=true")
     server.start()
