@@ -22,13 +22,15 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[annals.Client]:
     """Of a server whose events are sealed, but for the newest."""
     server = Server(tmp_path_factory.mktemp("lazy") / "data", "limits.seal_events=500")
     server.start()
-    with annals.connect(server.url) as client:
-        events = list(made_events())
-        for first in range(0, len(events), 100):
-            client.append(events[first : first + 100])
-        assert 0 < sealed_through(client, 1_500).sealed < len(events)
-        yield client
-    server.kill()
+    try:
+        with annals.connect(server.url) as client:
+            events = list(made_events())
+            for first in range(0, len(events), 100):
+                client.append(events[first : first + 100])
+            assert 0 < sealed_through(client, 1_500).sealed < len(events)
+            yield client
+    finally:
+        server.kill()
 
 
 @pytest.fixture(scope="module")

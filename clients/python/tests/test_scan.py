@@ -43,16 +43,18 @@ def history(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
     seal_events = 1 << 18 if request.param == "in the log" else 300
     server = Server(tmp_path_factory.mktemp("scan") / "data", f"limits.seal_events={seal_events}")
     server.start()
-    with annals.connect(server.url) as client:
-        events = list(made_events())
-        for first in range(0, len(events), BATCH_EVENTS):
-            client.append(events[first : first + BATCH_EVENTS])
-        sealed = len(events) // seal_events * seal_events
-        tenant = sealed_through(client, sealed)
-        assert tenant.sealed < len(events) == tenant.head
-        assert (tenant.segments > 1) == (sealed > 0)
-        yield History(client)
-    server.kill()
+    try:
+        with annals.connect(server.url) as client:
+            events = list(made_events())
+            for first in range(0, len(events), BATCH_EVENTS):
+                client.append(events[first : first + BATCH_EVENTS])
+            sealed = len(events) // seal_events * seal_events
+            tenant = sealed_through(client, sealed)
+            assert tenant.sealed < len(events) == tenant.head
+            assert (tenant.segments > 1) == (sealed > 0)
+            yield History(client)
+    finally:
+        server.kill()
 
 
 def positions(table: pa.Table | pa.RecordBatch) -> list[int]:
