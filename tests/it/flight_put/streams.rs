@@ -302,7 +302,10 @@ async fn a_table_may_be_written_before_the_first_result_is_taken() {
     let endpoint = endpoint.initial_stream_window_size(65_535);
     let mut client = FlightServiceClient::new(endpoint.connect().await.unwrap());
     let (sender, queued) = mpsc::channel(1);
-    let upload = messages(path(), &vec![rows(["a"]); BATCHES]);
+    // Far more than fits into the server's windows, so that it has to be read.
+    let payload = format!("\"{}\"", "x".repeat(4_000));
+    let table = with(&rows(["a"]), "payload", text([payload.as_str()]));
+    let upload = messages(path(), &vec![table; BATCHES]);
     let writing = tokio::spawn(async move {
         for message in upload {
             sender.send(message).await.unwrap();
