@@ -244,15 +244,13 @@ impl Sending {
             }
             let next = ready!(batches.poll_next(cx));
             drop(batches);
-            return Poll::Ready(Some(match next {
-                Some(Ok(batch)) if self.as_one => match self.held.replace(batch) {
-                    None => continue,
-                    Some(_) => {
-                        let told = "is a second record batch, and guards and cursors are about a single one: make one \
-                            of them (`concat_batches`)";
-                        Err(ClientError::Invalid(Violations::one("batches", told)))
+            let encoded = match next {
+                Some(Ok(batch)) if self.as_one => {
+                    if self.held.replace(batch).is_none() {
+                        continue;
                     }
-                },
+                    Err(not_one_batch())
+                }
                 Some(Ok(batch)) => self.encoder.encode(&batch),
                 Some(Err(wrong)) => Err(wrong),
                 None => {
@@ -263,9 +261,16 @@ impl Sending {
                         None => Ok(self.encoder.finish().into_iter().collect()),
                     }
                 }
-            }));
+            };
+            return Poll::Ready(Some(encoded));
         }
     }
+}
+
+fn not_one_batch() -> ClientError {
+    let told = "is a second record batch, and guards and cursors are about a single one: make one of them \
+        (`concat_batches`)";
+    ClientError::Invalid(Violations::one("batches", told))
 }
 
 impl Stream for Sending {

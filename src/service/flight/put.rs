@@ -1,10 +1,11 @@
 //! `DoPut`: a table is uploaded, each of its record batches one append.
 //!
-//! Two halves, as in `ingest`: a task reads messages, makes batches of them and hands these to the engine without
-//! waiting for its answers; the response stream takes the answers as they come, in the same order. What the client sends
-//! faster than it is stored waits in HTTP/2's flow control.
+//! A task does both halves: it reads messages, makes batches of them and hands these to the engine without waiting for
+//! its answers; and it takes the answers as they come, in the same order. What the client sends faster than it is stored
+//! waits in HTTP/2's flow control. What it does not take of its results waits here: clients write a whole table before
+//! they look at the first result, so that a small bound would have both wait for each other.
 //!
-//! Invariants: an answer is given for every batch up to the first one that fails, and nothing behind that one is stored.
+//! Invariants: a result is given for every batch up to the first one that fails, and nothing behind that one is stored.
 //! With guards or cursors all rows are one batch, handed over only once it is known that no other follows.
 //! What waits to be stored is bounded in number and in the bytes it keeps in memory, which may be more than its texts.
 
@@ -29,15 +30,17 @@ use super::{
 use crate::{
     engine::tenant::{StreamAnswers, StreamAppender, Tenant},
     types::{
-        append::{AppendError, Appended, Batch, Violations},
+        append::{AppendError, Batch, Violations},
         id::{LogId, Position},
     },
 };
 
-/// Batches of a stream whose results the client has not taken. Beyond, no more are read.
+/// Batches of a stream that the engine has not answered. Beyond, no more are read.
 const UNANSWERED_MAX: usize = 256;
 /// Bytes of memory that these keep. More than fits into the time of a sync; a larger batch goes alone.
 const UNANSWERED_BYTES_MAX: u32 = 64 << 20;
+/// Results of a stream that the client has not taken, of some 30 bytes each. Beyond, no more batches are read.
+const UNTAKEN_MAX: usize = 1 << 18;
 
 /// Appends what the messages hold; what comes out are the results, in order.
 pub(super) fn put(
@@ -46,8 +49,10 @@ pub(super) fn put(
     drain: CancellationToken,
     message_bytes_max: usize,
 ) -> BoxStream<'static, Result<PutResult, Status>> {
+    let log_id = tenant.log_id();
     let (appender, coming) = tenant.append_stream();
     let (handed, waiting) = mpsc::channel(UNANSWERED_MAX);
+    let (stored, untaken) = mpsc::channel(UNTAKEN_MAX);
     let reader = Reader {
         tenant,
         messages,
@@ -59,12 +64,33 @@ pub(super) fn put(
         batches: 0,
         held: None,
     };
-    let results = Results {
+    let answers = Answers {
         coming,
         waiting,
-        reader: Some(AbortOnDrop::spawn(reader.read(drain))),
+        stored,
+    };
+    let results = Results {
+        untaken,
+        log_id,
+        upload: Some(AbortOnDrop::spawn(upload(reader, answers, drain))),
     };
     Box::pin(stream::unfold(results, next_result))
+}
+
+/// Reads and answers until both have come to their end; says how the stream ends.
+async fn upload(reader: Reader, answers: Answers, drain: CancellationToken) -> Result<(), Status> {
+    let mut reading = Box::pin(reader.read(drain));
+    let mut answering = Box::pin(answers.pass_on());
+    tokio::select! {
+        // The first batch that fails is the last that is told of, whatever was read behind it.
+        failed = &mut answering => failed,
+        // All that was handed over is answered; the last word is why no more was.
+        ended = &mut reading => {
+            // What it hands over with goes, so that the answers come to an end.
+            drop(reading);
+            answering.await.and(ended)
+        }
+    }
 }
 
 /// What a batch in flight keeps in memory. The semaphore is never closed, so it is always there.
@@ -195,7 +221,7 @@ impl Reader {
     }
 
     async fn hand_over(&mut self, batch: Batch, room: Room) -> Result<(), End> {
-        // It fails if nobody takes results any more, and then nobody reads on either.
+        // It fails once a batch has failed, and then nothing is handed over any more.
         self.handed.send(room).await.map_err(|_| End::Told)?;
         if self.appender.append(self.batches, batch).await {
             Ok(())
@@ -218,49 +244,76 @@ fn not_one_batch() -> Refusal {
     AppendError::Invalid(Violations::one(Batch::EVENTS, told)).into()
 }
 
-struct Results {
+/// The engine's half.
+struct Answers {
     coming: StreamAnswers,
     /// The room of what is not answered.
     waiting: mpsc::Receiver<Room>,
+    stored: mpsc::Sender<Stored>,
+}
+
+impl Answers {
+    /// Passes on what was stored, until something was not.
+    async fn pass_on(mut self) -> Result<(), Status> {
+        while let Some((number, answer)) = self.coming.recv().await {
+            // The answer gives the room back.
+            drop(self.waiting.try_recv());
+            let appended =
+                answer.map_err(|error| Refusal::from(error).in_batch(number).into_status())?;
+            let stored = Stored {
+                first: appended.first_position,
+                last: appended.last_position,
+                duplicate: appended.duplicate,
+            };
+            if self.stored.send(stored).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What became of a batch, as small as it can wait to be taken.
+struct Stored {
+    first: Position,
+    last: Position,
+    duplicate: bool,
+}
+
+struct Results {
+    untaken: mpsc::Receiver<Stored>,
+    log_id: LogId,
     /// `None` once how it ended was told.
-    reader: Option<AbortOnDrop<Result<(), Status>>>,
+    upload: Option<AbortOnDrop<Result<(), Status>>>,
 }
 
 async fn next_result(mut state: Results) -> Option<(Result<PutResult, Status>, Results)> {
-    let reader = state.reader.take()?;
-    let result = match state.coming.recv().await {
-        Some((_, Ok(appended))) => {
-            // The answer gives the room back.
-            drop(state.waiting.try_recv());
-            state.reader = Some(reader);
-            Ok(result(&appended))
-        }
-        Some((number, Err(error))) => Err(Refusal::from(error).in_batch(number).into_status()),
-        // All that was handed over is answered; the last word is why no more was.
-        None => Err(reader.join().await.err()?),
-    };
-    Some((result, state))
+    if let Some(stored) = state.untaken.recv().await {
+        return Some((Ok(result(&stored, state.log_id)), state));
+    }
+    let ended = state.upload.take()?.join().await;
+    ended.err().map(|status| (Err(status), state))
 }
 
 /// What the metadata of a result says, as JSON.
 #[derive(Serialize)]
-struct Stored {
+struct Metadata {
     first: Option<Position>,
     last: Option<Position>,
     duplicate: bool,
     log_id: String,
 }
 
-fn result(appended: &Appended) -> PutResult {
+fn result(stored: &Stored, log_id: LogId) -> PutResult {
     // A batch of cursors alone has no positions.
     let position = |position: Position| (position > 0).then_some(position);
-    let stored = Stored {
-        first: position(appended.first_position),
-        last: position(appended.last_position),
-        duplicate: appended.duplicate,
-        log_id: LogId::to_string(&appended.log_id),
+    let metadata = Metadata {
+        first: position(stored.first),
+        last: position(stored.last),
+        duplicate: stored.duplicate,
+        log_id: log_id.to_string(),
     };
     PutResult {
-        app_metadata: serde_json::to_vec(&stored).unwrap_or_default().into(),
+        app_metadata: serde_json::to_vec(&metadata).unwrap_or_default().into(),
     }
 }

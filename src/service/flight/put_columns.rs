@@ -109,8 +109,9 @@ impl Columns {
             required(&self.event_type, "event_type"),
             required(&self.payload, "payload"),
         );
-        let event_id = self.event_id.as_ref().and_then(|ids| ids.id(row));
-        let occurred_at = self.occurred_at.as_ref().and_then(|times| times.time(row));
+        let event_id = self.event_id.as_ref().map_or(Ok(None), |ids| ids.id(row));
+        let occurred_at = self.occurred_at.as_ref();
+        let occurred_at = occurred_at.map_or(Ok(None), |times| times.time(row));
         let tags = self.tags.as_ref().map(|tags| tags.texts(row));
         let mut tag = 0;
         let tags = tags.into_iter().flatten().map(|text| {
@@ -121,20 +122,22 @@ impl Columns {
             })
         });
         let tags = tags.collect();
-        if event_id == Some(None) {
-            add("event_id", NO_UUID);
-        }
-        if occurred_at == Some(None) {
-            add("occurred_at", NO_TIME);
-        }
+        let event_id = event_id.unwrap_or_else(|told| {
+            add("event_id", told);
+            None
+        });
+        let occurred_at = occurred_at.unwrap_or_else(|told| {
+            add("occurred_at", told);
+            None
+        });
         NewEvent {
-            event_id: event_id.flatten(),
+            event_id,
             entity_id,
             event_type,
             payload,
             metadata: self.metadata.as_ref().and_then(|column| column.text(row)),
             tags,
-            occurred_at: occurred_at.flatten(),
+            occurred_at,
         }
     }
 }
@@ -247,13 +250,14 @@ impl IdColumn {
         }
     }
 
-    /// `Some(None)` if what is there is no id.
-    fn id(&self, row: usize) -> Option<Option<Uuid>> {
-        match self {
+    /// `None` if there is nothing, an error if what is there is no id.
+    fn id(&self, row: usize) -> Result<Option<Uuid>, &'static str> {
+        let id = match self {
             Self::Texts(column) => column.text(row).map(|text| uuid(text.as_bytes())),
             Self::Bytes(array) if array.is_null(row) => None,
             Self::Bytes(array) => Some(Uuid::from_slice(array.value(row)).ok()),
-        }
+        };
+        id.map(|id| id.ok_or(NO_UUID)).transpose()
     }
 }
 
@@ -277,19 +281,20 @@ impl TimeColumn {
         }
     }
 
-    /// `Some(None)` if what is there is no time that events can have.
-    fn time(&self, row: usize) -> Option<Option<Timestamp>> {
-        if self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
-            return None;
-        }
-        let value = *self.values.get(row)?;
+    /// `None` if there is nothing, an error if what is there is no time that events can have.
+    fn time(&self, row: usize) -> Result<Option<Timestamp>, &'static str> {
+        let null = self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row));
+        let Some(value) = self.values.get(row).filter(|_| !null).copied() else {
+            return Ok(None);
+        };
         let micros = match self.unit {
             TimeUnit::Second => value.checked_mul(1_000_000),
             TimeUnit::Millisecond => value.checked_mul(1_000),
             TimeUnit::Microsecond => Some(value),
             TimeUnit::Nanosecond => Some(value.div_euclid(1_000)),
         };
-        Some(micros.and_then(Timestamp::from_micros))
+        let time = micros.and_then(Timestamp::from_micros);
+        time.map(Some).ok_or(NO_TIME)
     }
 }
 

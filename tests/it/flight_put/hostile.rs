@@ -310,9 +310,8 @@ async fn dictionaries_grow_up_to_the_limit() {
     let mut tracker = DictionaryTracker::new(false);
     let mut context = IpcWriteContext::default();
     let mut upload = Vec::new();
-    for n in 1..=20 {
-        let types =
-            DictionaryArray::<Int32Type>::new(vec![n - 1].into(), values.slice(0, n as usize));
+    for (n, count) in (0..).zip(1..=texts.len()) {
+        let types = DictionaryArray::<Int32Type>::new(vec![n].into(), values.slice(0, count));
         let table = with(&rows(["a"]), "event_type", Arc::new(types));
         if upload.is_empty() {
             upload.push(schema_message(&table.schema(), &mut tracker));

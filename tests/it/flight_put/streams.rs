@@ -6,6 +6,8 @@ use arrow::ipc::CompressionType;
 use arrow_flight::{FlightData, PutResult, flight_service_client::FlightServiceClient};
 use prost::Message;
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
     runtime::{Handle, Runtime},
     sync::mpsc,
     task::yield_now,
@@ -244,4 +246,80 @@ async fn a_server_that_ends_tells_uploads_so() {
     assert!(ended.await.unwrap(), "all calls end in time");
     assert!(began.elapsed() < PATIENCE);
     drop(sender);
+}
+
+/// The messages of an upload whose end does not come.
+async fn unended(
+    queued: Vec<FlightData>,
+) -> (mpsc::Sender<FlightData>, ReceiverStream<FlightData>) {
+    let (sender, receiver) = mpsc::channel(queued.len());
+    for message in queued {
+        sender.send(message).await.unwrap();
+    }
+    (sender, ReceiverStream::new(receiver))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_count_as_calls_and_end_at_their_deadline() {
+    let server = TestServer::start_with(|config| {
+        config.calls_max = 1;
+        config.metrics = Some("127.0.0.1:0".parse().unwrap());
+    })
+    .await;
+    let mut client = flight(&server).await;
+    let (sender, queued) = unended(messages(path(), &[rows(["a"])])).await;
+    let mut request = Request::new(queued);
+    // Only the header: the client's own timer must not be what ends it.
+    let deadline = "500m".parse().unwrap();
+    request.metadata_mut().insert("grpc-timeout", deadline);
+    let answers = client.do_put(request).await.unwrap().into_inner();
+    let outcome = send(&mut client, messages(path(), &[rows(["b"])])).await;
+    outcome.is_refused(Code::ResourceExhausted, "TOO_MANY_CALLS");
+    let outcome = take(answers).await;
+    outcome.failed(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+    drop(sender);
+
+    let address = server.server.metrics_addr().unwrap();
+    let mut page = TcpStream::connect(address).await.unwrap();
+    let request = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n";
+    page.write_all(request).await.unwrap();
+    let mut text = String::new();
+    page.read_to_string(&mut text).await.unwrap();
+    for code in ["DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"] {
+        let counted = format!(r#"annals_calls_total{{method="DoPut",code="{code}"}}"#);
+        assert!(text.contains(&counted), "{code}: {text}");
+    }
+    server.server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_may_be_written_before_the_first_result_is_taken() {
+    const BATCHES: usize = 5_000;
+    let server = TestServer::start().await;
+    let url = format!("http://{}", server.server.local_addr());
+    // Room for a few hundred results on the way, as clients have it.
+    let endpoint = Endpoint::from_shared(url).unwrap();
+    let endpoint = endpoint.initial_stream_window_size(65_535);
+    let mut client = FlightServiceClient::new(endpoint.connect().await.unwrap());
+    let (sender, queued) = mpsc::channel(1);
+    // Far more than fits into the server's windows, so that it has to be read.
+    let payload = format!("\"{}\"", "x".repeat(4_000));
+    let table = with(&rows(["a"]), "payload", text([payload.as_str()]));
+    let upload = messages(path(), &vec![table; BATCHES]);
+    let writing = tokio::spawn(async move {
+        for message in upload {
+            sender.send(message).await.unwrap();
+        }
+    });
+    let queued = ReceiverStream::new(queued);
+    let answers = client.do_put(Request::new(queued)).await.unwrap();
+    tokio::time::timeout(PATIENCE, writing)
+        .await
+        .expect("all is written")
+        .unwrap();
+    let outcome = take(answers.into_inner()).await;
+    outcome.is_ok();
+    assert_eq!(outcome.results.len(), BATCHES);
+    assert_eq!(outcome.results[BATCHES - 1]["last"], BATCHES);
+    server.server.shutdown().await;
 }
