@@ -201,7 +201,10 @@ impl Source {
 }
 
 impl Batches {
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<RecordBatch, ClientError>>> {
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<RecordBatch, ClientError>>> {
         if let Some(batch) = self.unanswered.get(self.sent) {
             self.sent += 1;
             return Poll::Ready(Some(Ok(batch.clone())));
@@ -230,7 +233,10 @@ struct Sending {
 
 impl Sending {
     /// What is to be sent next; `None` if this try is over.
-    fn poll_encoded(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Vec<FlightData>, ClientError>>> {
+    fn poll_encoded(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Vec<FlightData>, ClientError>>> {
         loop {
             let mut batches = self.source.0.lock();
             if batches.attempt != self.attempt {
@@ -334,9 +340,18 @@ struct CommandJson {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum GuardJson {
-    Expect { entity: String, expect: &'static str },
-    Version { entity: String, version: Version },
-    NoMatch { no_match: Vec<ItemJson>, after: Position },
+    Expect {
+        entity: String,
+        expect: &'static str,
+    },
+    Version {
+        entity: String,
+        version: Version,
+    },
+    NoMatch {
+        no_match: Vec<ItemJson>,
+        after: Position,
+    },
 }
 
 #[derive(Serialize)]
@@ -373,7 +388,11 @@ fn guard_json(guard: &Guard, field: &str) -> Result<GuardJson, ClientError> {
                 })
             };
             Ok(GuardJson::NoMatch {
-                no_match: query.items.iter().map(item).collect::<Result<_, ClientError>>()?,
+                no_match: query
+                    .items
+                    .iter()
+                    .map(item)
+                    .collect::<Result<_, ClientError>>()?,
                 after: *after,
             })
         }

@@ -53,7 +53,10 @@ impl Encoder {
         );
         let (dictionaries, rows) = encoded.map_err(|e| unencodable(&e))?;
         let rows = dictionaries.into_iter().chain(iter::once(rows));
-        Ok(schema.into_iter().chain(rows.map(FlightData::from)).collect())
+        Ok(schema
+            .into_iter()
+            .chain(rows.map(FlightData::from))
+            .collect())
     }
 
     /// The schema of no columns, if there was no batch at all: something has to carry the descriptor.
@@ -90,8 +93,8 @@ pub(super) fn with_ids(batch: RecordBatch) -> Result<RecordBatch, ClientError> {
     }
     let ids = (0..batch.num_rows()).map(|_| new_event_id().into_bytes());
     let ids: Vec<u8> = ids.flatten().collect();
-    let ids = FixedSizeBinaryArray::try_new(UUID_BYTES, ids.into(), None)
-        .map_err(|e| unencodable(&e))?;
+    let ids =
+        FixedSizeBinaryArray::try_new(UUID_BYTES, ids.into(), None).map_err(|e| unencodable(&e))?;
     let field = Field::new(EVENT_ID, DataType::FixedSizeBinary(UUID_BYTES), false);
     let schema = batch.schema();
     let fields = schema.fields().iter().cloned();

@@ -314,7 +314,8 @@ pub(super) const NO_UUID: &str =
     "is no UUID in its canonical form, 36 characters like 01890a5d-ac96-774b-bcce-b302099a8057";
 pub(super) const NO_LOG_ID: &str =
     "is no log id: give it back as the server returned it, or leave it out";
-pub(super) const NO_TIME: &str = "is no time in the years 1 to 9999 with 0 to 999,999,999 nanoseconds";
+pub(super) const NO_TIME: &str =
+    "is no time in the years 1 to 9999 with 0 to 999,999,999 nanoseconds";
 
 pub(super) fn uuid(text: &[u8]) -> Option<Uuid> {
     // The crate reads other forms too, braces and `urn:uuid:` among them; one id, one text.

@@ -20,6 +20,7 @@ mod failed_group;
 mod faults;
 mod fixtures;
 mod flight;
+mod flight_put;
 mod fuzz;
 mod hashes;
 mod kill;

@@ -124,9 +124,10 @@ impl Reader {
 
     /// Takes the next message.
     async fn step(&mut self) -> Result<(), End> {
-        let message = self.messages.message().await.map_err(|status| {
-            from_outside(&status).map_or(End::Failed(status), End::Refused)
-        })?;
+        let message =
+            self.messages.message().await.map_err(|status| {
+                from_outside(&status).map_or(End::Failed(status), End::Refused)
+            })?;
         let Some(message) = message else {
             return self.finish().await;
         };

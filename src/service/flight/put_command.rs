@@ -41,7 +41,8 @@ pub(super) struct Command {
 impl Command {
     /// Of the first message of a stream.
     pub(super) fn read(descriptor: Option<&FlightDescriptor>) -> Result<Self, Violations> {
-        let missing = "is missing: the first message names the table, by the path [\"events\"] or a command";
+        let missing =
+            "is missing: the first message names the table, by the path [\"events\"] or a command";
         let Some(descriptor) = descriptor else {
             return Err(Violations::one("descriptor", missing));
         };
@@ -313,11 +314,7 @@ mod tests {
             ),
             (r#"{"guards": [{"after": 1}]}"#, "guards[0]", "after"),
             (r#"{"table": "entities"}"#, "table", "\"events\""),
-            (
-                r#"{"table": ["types", "x"]}"#,
-                "table",
-                "[\"types\",\"x\"]",
-            ),
+            (r#"{"table": ["types", "x"]}"#, "table", "[\"types\",\"x\"]"),
             (r#"{"log_id": "x"}"#, "log_id", "as the server returned it"),
             (r#"{"log_id": "", "log_id": ""}"#, COMMAND, "duplicate"),
         ] {

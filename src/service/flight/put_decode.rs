@@ -19,8 +19,10 @@ use arrow::{
     datatypes::{Schema, SchemaRef},
     error::ArrowError,
     ipc::{
-        self, BodyCompressionMethod, CompressionType, Message, MessageHeader, convert::fb_to_schema,
-        reader::{read_dictionary, read_record_batch}, root_as_message,
+        self, BodyCompressionMethod, CompressionType, Message, MessageHeader,
+        convert::fb_to_schema,
+        reader::{read_dictionary, read_record_batch},
+        root_as_message,
     },
 };
 use bytes::Bytes;
@@ -105,7 +107,9 @@ impl Decoder {
     fn take_dictionary(&mut self, message: Message<'_>, body: Bytes) -> Result<(), Refusal> {
         let schema = Arc::clone(self.schema()?);
         let incomplete = || Refusal::malformed("a dictionary is missing from its message");
-        let dictionary = message.header_as_dictionary_batch().ok_or_else(incomplete)?;
+        let dictionary = message
+            .header_as_dictionary_batch()
+            .ok_or_else(incomplete)?;
         let values = dictionary.data().ok_or_else(incomplete)?;
         let mut bytes = checked_bytes(values, &body, self.bytes_max)?;
         let id = dictionary.id();
@@ -115,7 +119,11 @@ impl Decoder {
         let others = self.dictionary_bytes.iter();
         let others: usize = others.filter(|(i, _)| **i != id).map(|(_, n)| n).sum();
         if others + bytes > self.bytes_max {
-            return Err(too_large("the dictionaries", others + bytes, self.bytes_max));
+            return Err(too_large(
+                "the dictionaries",
+                others + bytes,
+                self.bytes_max,
+            ));
         }
         let (body, version) = (Buffer::from(body), message.version());
         let dictionaries = &mut self.dictionaries;
@@ -204,9 +212,7 @@ fn decompressed_bytes(
     left: usize,
 ) -> Result<Option<usize>, Refusal> {
     let wrong = || Refusal::malformed("a compressed buffer does not become what it says");
-    let (size, compressed) = buffer
-        .split_first_chunk::<SIZE_BYTES>()
-        .ok_or_else(wrong)?;
+    let (size, compressed) = buffer.split_first_chunk::<SIZE_BYTES>().ok_or_else(wrong)?;
     let size = i64::from_le_bytes(*size);
     if size == NOT_COMPRESSED {
         return Ok(Some(0));
@@ -230,9 +236,8 @@ fn decompressed_bytes(
 /// Runs code that panics on what it does not expect in bytes of others. What it worked on is not used any more then: the
 /// stream ends.
 pub(super) fn guarded<T>(decode: impl FnOnce() -> T) -> Result<T, Refusal> {
-    catch_unwind(AssertUnwindSafe(decode)).map_err(|_| {
-        Refusal::malformed("a message is not what arrow's stream format describes")
-    })
+    catch_unwind(AssertUnwindSafe(decode))
+        .map_err(|_| Refusal::malformed("a message is not what arrow's stream format describes"))
 }
 
 fn undecodable(what: &str, error: &ArrowError) -> Refusal {

@@ -108,7 +108,9 @@ fn told(field: Field<'_>) -> String {
     let name = name.trim_end_matches('_').to_lowercase();
     let inside = field.children().filter(|children| !children.is_empty());
     let inside = inside.and_then(|children| children.get(0).type_type().variant_name());
-    let of = inside.map_or_else(String::new, |inside| format!(" of {}", inside.to_lowercase()));
+    let of = inside.map_or_else(String::new, |inside| {
+        format!(" of {}", inside.to_lowercase())
+    });
     if field.dictionary().is_some() {
         format!("a dictionary of {name}{of}")
     } else {
@@ -119,10 +121,12 @@ fn told(field: Field<'_>) -> String {
 /// Text, or nothing at all: a column without a single value has no other type in some programs.
 fn is_text(field: Field<'_>) -> bool {
     match field.type_type() {
-        Type::Utf8 | Type::LargeUtf8 | Type::Utf8View => field.dictionary().is_none_or(|encoding| {
-            let width = encoding.indexType().map(|index| index.bitWidth());
-            width.is_some_and(|width| [8, 16, 32, 64].contains(&width))
-        }),
+        Type::Utf8 | Type::LargeUtf8 | Type::Utf8View => {
+            field.dictionary().is_none_or(|encoding| {
+                let width = encoding.indexType().map(|index| index.bitWidth());
+                width.is_some_and(|width| [8, 16, 32, 64].contains(&width))
+            })
+        }
         Type::Null => field.dictionary().is_none(),
         _ => false,
     }
