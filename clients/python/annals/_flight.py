@@ -16,7 +16,7 @@ import grpc
 import pyarrow as pa
 from pyarrow import flight
 
-from annals._endpoint import Endpoint
+from annals._endpoint import Endpoint, channel_options
 from annals.errors import AnnalsError, from_metadata, from_status
 
 # Classes of Arrow for codes of gRPC, where the server said nothing: those that the connection itself ends with.
@@ -35,16 +35,15 @@ _RAISED = (pa.ArrowException, OSError)
 class Connection:
     """Calls to one server, for one tenant; from any thread."""
 
-    def __init__(
-        self, endpoint: Endpoint, options: list[tuple[str, str | int]], root_certificates: bytes | None
-    ) -> None:
+    def __init__(self, endpoint: Endpoint, root_certificates: bytes | None) -> None:
         scheme = "grpc+tls" if endpoint.secure else "grpc+tcp"
         self._calls = _Calls()
         self._client = flight.FlightClient(
             f"{scheme}://{endpoint.target}",
             tls_root_certs=root_certificates,
             middleware=[self._calls],
-            generic_options=options,
+            # The server cuts its messages. Of one beyond a bound of ours Arrow would say that the call was cancelled.
+            generic_options=channel_options(receive_bytes_max=-1),
         )
         self._options = flight.FlightCallOptions(
             headers=[(name.encode(), value.encode()) for name, value in endpoint.metadata]

@@ -205,6 +205,9 @@ def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
     if isinstance(column, pa.DictionaryArray):
         # Arrow cannot yet look up views.
         return pa.DictionaryArray.from_arrays(column.indices, _cast(column.dictionary, kind)).dictionary_decode()
+    if pa.types.is_list_view(column.type) or pa.types.is_large_list_view(column.type):
+        # Nor cast views of lists without mistakes. Hardly anything makes them.
+        return pa.array(column.to_pylist(), kind)
     return column.cast(kind)
 
 
@@ -225,15 +228,15 @@ def _with_ids(column: pa.Array) -> pa.Array:
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
-    """A type without dictionaries and views: of those the whole buffer would be sent with every part of a column."""
+    """A type without dictionaries and views: of those all that they share would be sent with every part of a column."""
     if isinstance(kind, pa.BaseExtensionType):
         return _plain(kind.storage_type)
     if pa.types.is_dictionary(kind):
         return _plain(kind.value_type)
     if pa.types.is_string_view(kind):
         return pa.large_string()
-    if pa.types.is_list_view(kind) or pa.types.is_list(kind):
+    if pa.types.is_list(kind) or pa.types.is_list_view(kind):
         return pa.list_(_plain(kind.value_type))
-    if pa.types.is_large_list_view(kind) or pa.types.is_large_list(kind):
+    if pa.types.is_large_list(kind) or pa.types.is_large_list_view(kind):
         return pa.large_list(_plain(kind.value_type))
     return kind

@@ -79,12 +79,16 @@ class Scanning:
         self._rows += rows.num_rows
         return rows if rows.num_rows > 0 else None
 
-    def is_complete(self) -> bool:
-        """Whether a stream that ended here has told everything."""
+    def is_done(self) -> bool:
+        """Whether nothing is left to ask for."""
         if self._selection.follow or self.head is None:
             return False
         at_limit = self._selection.limit is not None and self._rows >= self._selection.limit
-        return at_limit or self._selection.table == ENTITIES or self.position >= self.head
+        return at_limit or (self._selection.table != ENTITIES and self.position >= self.head)
+
+    def is_complete(self) -> bool:
+        """Whether a stream that ended here has told everything. Only of events is it known where they end."""
+        return self.is_done() or (self._selection.table == ENTITIES and self.head is not None)
 
     def wait_after(self, error: AnnalsError) -> float | None:
         """Seconds to wait before the stream is opened anew, None if the error ends the scan."""

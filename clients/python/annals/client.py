@@ -82,7 +82,7 @@ def connect(
         with needed("arrow"):
             from annals._flight import Connection
 
-        return Connection(endpoint, options, root_certificates)
+        return Connection(endpoint, root_certificates)
 
     return Client(channel, endpoint.metadata, timeout, retry or RetryPolicy(), dial)
 

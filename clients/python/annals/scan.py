@@ -89,6 +89,10 @@ class Batches:
             self._try(self._receive)
 
     def _receive(self) -> None:
+        if self._stream is None and self.scanning.is_done():
+            # It broke behind the last rows.
+            self.complete = True
+            return
         received = self._open().read()
         if received is not None:
             self.scanning.accept(*received)

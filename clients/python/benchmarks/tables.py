@@ -26,8 +26,9 @@ import pyarrow.parquet as pq
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-import annals
 from server import Server
+
+import annals
 
 BATCH_ROWS = 8_192
 PAYLOAD_BYTES = 200
@@ -83,11 +84,8 @@ def put(client: fl.FlightClient, events: int) -> float:
 
 
 def chunks(reader: fl.FlightStreamReader) -> Iterator[pa.RecordBatch]:
-    while True:
-        try:
-            yield reader.read_chunk().data
-        except StopIteration:
-            return
+    for chunk in reader:
+        yield chunk.data
 
 
 def get(client: fl.FlightClient, **ticket: object) -> float:

@@ -43,16 +43,18 @@ def history(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
     seal_events = 1 << 18 if request.param == "in the log" else 300
     server = Server(tmp_path_factory.mktemp("scan") / "data", f"limits.seal_events={seal_events}")
     server.start()
-    with annals.connect(server.url) as client:
-        events = list(made_events())
-        for first in range(0, len(events), BATCH_EVENTS):
-            client.append(events[first : first + BATCH_EVENTS])
-        sealed = len(events) // seal_events * seal_events
-        tenant = sealed_through(client, sealed)
-        assert tenant.sealed < len(events) == tenant.head
-        assert (tenant.segments > 1) == (sealed > 0)
-        yield History(client)
-    server.kill()
+    try:
+        with annals.connect(server.url) as client:
+            events = list(made_events())
+            for first in range(0, len(events), BATCH_EVENTS):
+                client.append(events[first : first + BATCH_EVENTS])
+            sealed = len(events) // seal_events * seal_events
+            tenant = sealed_through(client, sealed)
+            assert tenant.sealed < len(events) == tenant.head
+            assert (tenant.segments > 1) == (sealed > 0)
+            yield History(client)
+    finally:
+        server.kill()
 
 
 def positions(table: pa.Table | pa.RecordBatch) -> list[int]:
@@ -318,6 +320,17 @@ def test_refusals_are_typed_errors_with_their_details(server: Server, client: an
     for _ in range(2):
         with pytest.raises(annals.InvalidArgument):
             scan.to_table()
+
+
+def test_a_message_may_be_as_large_as_an_event(tmp_path: Path) -> None:
+    server = Server(tmp_path / "data", "limits.event_bytes_max=8000000")
+    server.start()
+    try:
+        with annals.connect(server.url, receive_bytes_max=1_000) as client:
+            client.ingest(pa.table({"entity_id": ["a"], "event_type": ["t"], "payload": [f'"{"x" * 7_000_000}"']}))
+            assert [len(text) for text in client.scan().to_polars()["payload"]] == [7_000_002]
+    finally:
+        server.kill()
 
 
 def test_a_table_is_that_of_the_tenant(tmp_path: Path) -> None:

@@ -178,13 +178,16 @@ def test_a_scan_goes_on_after_the_last_batch_that_was_handed_out() -> None:
     }
     scan.accept(rows(12), told(20, 20))
     assert numbers_of(scan.next()) == [12]
+    assert scan.is_done()
     assert scan.is_complete()
 
 
 def test_a_scan_is_complete_at_its_limit() -> None:
     scan = scanning(select(limit=2))
     scan.accept(rows(3, 5), told(4, 20))
+    assert not scan.is_done()
     assert numbers_of(scan.next()) == [3, 5]
+    assert scan.is_done()
     assert scan.is_complete()
 
 
@@ -202,6 +205,7 @@ def test_entities_go_on_behind_those_that_were_handed_out() -> None:
     scan.request()
     scan.accept(rows(1, 2, 3, 4, 5, 6), told(None, 20))
     assert numbers_of(scan.next()) == [6]
+    assert not scan.is_done()
     assert scan.is_complete()
     assert scan.position == 0
 
@@ -262,7 +266,7 @@ KEPT = "0190f5fe-7c00-7a00-8000-000000000001"
         pa.array([KEPT, None], pa.string_view()),
         pa.array([KEPT, None]).dictionary_encode(),
         pa.array([uuid.UUID(KEPT).bytes, None], pa.binary(16)),
-        pa.array([uuid.UUID(KEPT), None], pa.uuid()),
+        pa.ExtensionArray.from_storage(pa.uuid(), pa.array([uuid.UUID(KEPT).bytes, None], pa.binary(16))),
     ],
     ids=lambda ids: str(ids.type),
 )
