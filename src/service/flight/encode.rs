@@ -93,7 +93,9 @@ fn bytes(column: &dyn Array) -> Result<usize, ArrowError> {
     };
     let offsets = list.value_offsets();
     let ends = offsets.first().zip(offsets.last());
-    let values = ends.map_or(0..0, |(first, last)| *first as usize..*last as usize);
+    let values = ends.map_or(0..0, |(first, last)| {
+        first.cast_unsigned() as usize..last.cast_unsigned() as usize
+    });
     let values = list.values().slice(values.start, values.len());
     Ok(size_of_val(offsets) + list.len().div_ceil(8) + bytes(&*values)?)
 }

@@ -97,12 +97,12 @@ async fn a_schema_is_the_same_wherever_it_is_told() {
             }
         }
         let names = schema.fields().iter().map(|field| field.name().clone());
-        let named = if columns.is_empty() {
+        let expected = if columns.is_empty() {
             known.iter().map(ToString::to_string).collect()
         } else {
             columns
         };
-        assert_eq!(names.collect::<Vec<_>>(), named);
+        assert_eq!(names.collect::<Vec<_>>(), expected);
         seen.insert(table.to_string());
     }
     assert!(seen.len() > 1);
@@ -213,7 +213,7 @@ async fn numbers_of_rows_are_exact_where_they_are_told() {
             .map(|part| part.rows.num_rows())
             .sum();
         if is_known {
-            assert_eq!(info.total_records, rows as i64, "{scan}");
+            assert_eq!(info.total_records, rows.cast_signed() as i64, "{scan}");
             known += rows;
         } else {
             assert_eq!(info.total_records, -1, "{scan}");
@@ -313,7 +313,10 @@ async fn endpoints_read_side_by_side_are_one_table_while_appends_go_on() {
         .await
         .unwrap()
         .into_inner();
-    assert_eq!((info.endpoint.len(), info.total_records), (2, MANY as i64));
+    assert_eq!(
+        (info.endpoint.len(), info.total_records),
+        (2, MANY.cast_signed())
+    );
     assert_eq!(told(&info)["head"], MANY);
 
     let stop = CancellationToken::new();

@@ -94,12 +94,12 @@ async fn filled(form: Form, rng: &mut Rng) -> (TestServer, Plain) {
     };
     let (mut runner, batches, mut ids) = (runner(rng), plan::batch(), 0);
     while plain.events.len() < EVENTS {
-        let plan = made(&batches, &mut runner);
+        let planned = made(&batches, &mut runner);
         let mut batch = Pick {
             plain: &plain,
             ids: &mut ids,
         }
-        .batch(&plan);
+        .batch(&planned);
         batch.guards.clear();
         batch.cursors.clear();
         // Those that are refused are not of interest here.
@@ -379,14 +379,14 @@ async fn ask(form: Form, tickets: usize, seed: u64) {
                     ask_entities(&stub, &plain, &mut rng, &mut entities).await;
                     continue;
                 }
-                let plan = made(&reads, &mut runner);
+                let planned = made(&reads, &mut runner);
                 let pick = Pick {
                     plain: &plain,
                     ids: &mut ids,
                 };
                 let request = ReadRequest {
                     direction: Direction::Forward,
-                    ..pick.read(&plan)
+                    ..pick.read(&planned)
                 };
                 ask_events(&stub, &plain, &request, &mut rng, &mut events).await;
             }
