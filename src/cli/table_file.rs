@@ -14,7 +14,9 @@ use arrow::{
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use parquet::{
-    arrow::ArrowWriter, basic::Compression, errors::ParquetError,
+    arrow::ArrowWriter,
+    basic::{Compression, ZstdLevel},
+    errors::ParquetError,
     file::properties::WriterProperties,
 };
 
@@ -163,7 +165,7 @@ impl Writer {
             TableFormat::Arrow => Self::ArrowStream(StreamWriter::try_new(output, schema)?),
             TableFormat::Parquet => {
                 let properties = WriterProperties::builder()
-                    .set_compression(Compression::ZSTD(Default::default()))
+                    .set_compression(Compression::ZSTD(ZstdLevel::default()))
                     .build();
                 let writer =
                     ArrowWriter::try_new(output, SchemaRef::clone(schema), Some(properties));

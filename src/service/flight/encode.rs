@@ -4,7 +4,7 @@
 //! column what the cut holds; so rows are copied once, into their message.
 
 use arrow::{
-    array::{Array, RecordBatch},
+    array::{Array, AsArray, RecordBatch},
     datatypes::Schema,
     error::ArrowError,
     ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions},
@@ -66,7 +66,7 @@ impl Encoder {
 pub(super) fn rows_of_a_message(rows: &RecordBatch) -> Result<usize, Refusal> {
     let fits = |count: usize| {
         let columns = rows.columns().iter();
-        let sizes = columns.map(|column| column.slice(0, count).to_data().get_slice_memory_size());
+        let sizes = columns.map(|column| bytes(&*column.slice(0, count)));
         let bytes = sizes.sum::<Result<usize, _>>().map_err(|e| failed(&e))?;
         Ok::<_, Refusal>(bytes <= FLIGHT_ROWS_BYTES)
     };
@@ -84,6 +84,20 @@ pub(super) fn rows_of_a_message(rows: &RecordBatch) -> Result<usize, Refusal> {
         }
     }
     Ok(fitting)
+}
+
+/// Of the rows of a column that is a cut of another. Arrow counts all values of lists, those outside of the cut as well.
+fn bytes(column: &dyn Array) -> Result<usize, ArrowError> {
+    let Some(list) = column.as_list_opt::<i32>() else {
+        return column.to_data().get_slice_memory_size();
+    };
+    let offsets = list.value_offsets();
+    let ends = offsets.first().zip(offsets.last());
+    let values = ends.map_or(0..0, |(first, last)| {
+        first.cast_unsigned() as usize..last.cast_unsigned() as usize
+    });
+    let values = list.values().slice(values.start, values.len());
+    Ok(size_of_val(offsets) + list.len().div_ceil(8) + bytes(&*values)?)
 }
 
 /// Columns of ours that their own format does not take.

@@ -289,7 +289,7 @@ mod tests {
             (
                 r#"{"guards": [{"no_match": [{"type": "a"}]}]}"#,
                 COMMAND,
-                "`types`, `tags`",
+                "`types` or `tags`",
             ),
             (
                 r#"{"guards": [{"entity": "a", "expect": "none"}]}"#,

@@ -8,10 +8,10 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
+    time::Instant,
 };
 
 use parking_lot::Mutex;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{super::status::Refusal, ticket::QueryId};
@@ -47,12 +47,8 @@ pub(super) struct Running {
 impl Queries {
     /// Ends all streams of a query, and refuses those to come.
     pub(super) fn cancel(&self, query: QueryId) {
-        let now = Instant::now();
         let mut state = self.0.lock();
-        state.forget(now);
-        if state.cancelled.insert(query) {
-            state.oldest_first.push_back((now, query));
-        }
+        state.mark(query, Instant::now());
         let running = state.running.get(&query);
         let cancel = running.map(|streams| streams.cancel.clone());
         drop(state);
@@ -93,13 +89,16 @@ impl State {
         Ok(())
     }
 
-    fn forget(&mut self, now: Instant) {
+    fn mark(&mut self, query: QueryId, now: Instant) {
         let is_over = |at: &Instant| now.duration_since(*at) > TICKET_LIFE;
         while let Some((at, query)) = self.oldest_first.front()
             && (is_over(at) || self.oldest_first.len() >= CANCELLED_QUERIES_MAX)
         {
             self.cancelled.remove(query);
             self.oldest_first.pop_front();
+        }
+        if self.cancelled.insert(query) {
+            self.oldest_first.push_back((now, query));
         }
     }
 }
@@ -148,24 +147,23 @@ mod tests {
         assert!(queries.0.lock().running.is_empty());
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn marks_are_forgotten_with_the_last_ticket_and_beyond_their_number() {
-        let queries = Queries::default();
-        queries.cancel(id(0));
-        tokio::time::advance(TICKET_LIFE).await;
-        queries.cancel(id(1));
-        assert!(queries.check(id(0)).is_err());
-        tokio::time::advance(Duration::from_secs(1)).await;
-        queries.cancel(id(2));
-        queries.cancel(id(2));
-        assert!(queries.check(id(0)).is_ok());
+    #[test]
+    fn marks_are_forgotten_with_the_last_ticket_and_beyond_their_number() {
+        let mut state = State::default();
+        let begun = Instant::now();
+        state.mark(id(0), begun);
+        state.mark(id(1), begun + TICKET_LIFE);
+        assert!(state.check(id(0)).is_err());
+        let later = begun + TICKET_LIFE + Duration::from_secs(1);
+        state.mark(id(2), later);
+        state.mark(id(2), later);
+        assert!(state.check(id(0)).is_ok());
         for n in 3..=CANCELLED_QUERIES_MAX {
-            queries.cancel(id(n));
+            state.mark(id(n), later);
         }
-        assert!(queries.check(id(1)).is_err());
-        queries.cancel(id(CANCELLED_QUERIES_MAX + 1));
-        assert!(queries.check(id(1)).is_ok());
-        assert!(queries.check(id(2)).is_err());
-        assert_eq!(queries.0.lock().cancelled.len(), CANCELLED_QUERIES_MAX);
+        assert!(state.check(id(1)).is_err());
+        state.mark(id(CANCELLED_QUERIES_MAX + 1), later);
+        assert!(state.check(id(1)).is_ok() && state.check(id(2)).is_err());
+        assert_eq!(state.cancelled.len(), CANCELLED_QUERIES_MAX);
     }
 }

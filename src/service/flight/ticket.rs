@@ -176,6 +176,11 @@ pub(super) fn typed(json: &[u8]) -> Result<ScanRequest, Refusal> {
         );
         return Err(Refusal::invalid(Violations::one("ticket", told)));
     }
+    // Of an array, its places would be taken for keys.
+    if !is_typed(json) {
+        let told = "is no scan: a scan is a JSON object, like {\"table\": \"events\"}";
+        return Err(Refusal::invalid(Violations::one("ticket", told)));
+    }
     ScanRequest::from_json(json).map_err(Refusal::invalid)
 }
 
