@@ -254,17 +254,16 @@ impl Events {
 
     /// The next rows, the first of which is not sealed.
     fn read_tail(&mut self, first: Position) -> Result<RecordBatch, ReadError> {
-        let chunk = match self.log.kept_chunk(first) {
-            Some(chunk) => chunk,
-            None => {
-                let few = self.few_until(chunk_end(first));
-                if !few.is_empty() {
-                    let (columns, count) = self.log.rows_as_columns(&few)?;
-                    take_rows(&mut self.pending, count);
-                    return Ok(columns);
-                }
-                self.log.tail_chunk(first, self.head)?
+        let chunk = if let Some(chunk) = self.log.kept_chunk(first) {
+            chunk
+        } else {
+            let few = self.few_until(chunk_end(first));
+            if !few.is_empty() {
+                let (columns, count) = self.log.rows_as_columns(&few)?;
+                take_rows(&mut self.pending, count);
+                return Ok(columns);
             }
+            self.log.tail_chunk(first, self.head)?
         };
         let wanted = take_until(&mut self.pending, chunk.last + 1);
         let row = |position| (position - chunk.first) as usize;
