@@ -1,8 +1,8 @@
 //! A tenant's history as tables: scans give Arrow record batches in the order of positions, or of names.
 //!
-//! - [`schema`]: the columns of each table, for all who tell or send them.
-//! - [`events`]: a scan of events up to a head; [`follow`]: one that goes on with what is appended.
-//! - [`entities`]: a scan of entities.
+//! - `schema`: the columns of each table, for all who tell or send them.
+//! - `events`: a scan of events up to a head; `follow`: one that goes on with what is appended.
+//! - `entities`: a scan of entities.
 //!
 //! What is sealed goes from segments to record batches as it stands there: only the columns and pages asked for are read.
 //! What is not sealed is converted from rows (`engine/log/tail`). Which rows a filter lets through is settled by the index,
