@@ -1,4 +1,4 @@
-//! What it costs to give events their lasting form and to read them from it: processor time of sealing, a read of
+//! What it costs to give events their lasting form and to read them from it: processor time of sealing, reads and scans of
 //! everything from segments, and how long a log takes to open and how much memory it then holds.
 //!
 //! Each is done once, with 2 M events: a single run takes long enough to be read off a clock.
@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use annals::{Engine, EngineOptions, Limits, ReadRequest, Tenant, TenantId};
+use annals::{Engine, EngineOptions, Limits, ReadRequest, ScanRequest, Tenant, TenantId};
 use conditions::{folder, print_conditions};
 use events::Source;
 use tokio::runtime::Runtime;
@@ -134,6 +134,33 @@ fn main() {
         runtime.block_on(async {
             while let Some(batch) = reader.next().await.expect("it reads") {
                 events += u32::try_from(batch.len()).expect("batches are small");
+            }
+        });
+        assert!(events >= EVENTS);
+        row(what, started.elapsed(), events);
+        row(
+            "  processor",
+            processor_time().saturating_sub(before),
+            events,
+        );
+    }
+    for (what, columns) in [
+        ("scan, all columns", &[][..]),
+        (
+            "scan, three columns",
+            &["position", "event_type", "recorded_at"],
+        ),
+    ] {
+        let (started, before) = (Instant::now(), processor_time());
+        let request = ScanRequest {
+            columns: columns.iter().map(ToString::to_string).collect(),
+            ..ScanRequest::default()
+        };
+        let mut scan = tenant.scan(&request).expect("it is valid");
+        let mut events = 0u32;
+        runtime.block_on(async {
+            while let Some(batch) = scan.next().await.expect("it reads") {
+                events += u32::try_from(batch.rows.num_rows()).expect("batches are small");
             }
         });
         assert!(events >= EVENTS);

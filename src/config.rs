@@ -185,6 +185,8 @@ const KEYS: &[Key] = &[
         limits.index_cache_bytes, size, |c| shown_size(c.limits.index_cache_bytes as u64)),
     key!("limits.segment_cache_bytes", "Bytes of descriptions of segments kept in memory.",
         limits.segment_cache_bytes, size, |c| shown_size(c.limits.segment_cache_bytes as u64)),
+    key!("limits.tail_cache_bytes", "Bytes of events not sealed that are kept in memory as columns.",
+        limits.tail_cache_bytes, size, |c| shown_size(c.limits.tail_cache_bytes as u64)),
     key!("limits.disk_reserve_bytes", "Bytes that must stay free on the disk; below, appends are refused.",
         limits.disk_reserve_bytes, size, |c| shown_size(c.limits.disk_reserve_bytes)),
     key!("limits.tenants_open_max", "Tenants open at once.",

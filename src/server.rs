@@ -7,6 +7,7 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
+use arrow_flight::flight_service_server::FlightServiceServer;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::{
@@ -23,7 +24,7 @@ use crate::{
         FILE_DESCRIPTOR_SET, admin_service_server::AdminServiceServer,
         ingest_service_server::IngestServiceServer, query_service_server::QueryServiceServer,
     },
-    service::{Admin, Ingest, Query, call::Calls, gate::Gate},
+    service::{Admin, FLIGHT_MESSAGE_FACTOR, Flight, Ingest, Query, call::Calls, gate::Gate},
     telemetry::{self, MetricsPage},
     types::time::{Clock, SystemClock},
 };
@@ -105,10 +106,15 @@ impl Server {
             ..EngineOptions::default()
         };
         let data = config.data.clone();
-        let engine = tokio::task::spawn_blocking(move || Engine::open(data, options)).await??;
+        let opening = tokio::task::spawn_blocking(move || {
+            let engine = Engine::open(data, options)?;
+            let ticket_key = engine.ticket_key()?;
+            Ok::<_, OpenError>((engine, ticket_key))
+        });
+        let (engine, ticket_key) = opening.await??;
 
         let drain = CancellationToken::new();
-        let (health, routes) = routes(config, &engine, &drain).await?;
+        let (health, routes) = routes(config, &engine, &ticket_key, &drain).await?;
         let serving = tokio::spawn(serve(config, listener, routes, drain.clone()));
         let (metrics_addr, metrics) = metrics
             .map(|(addr, page)| (addr, tokio::spawn(page.serve())))
@@ -146,6 +152,7 @@ async fn metrics_page(addr: SocketAddr) -> Result<(SocketAddr, MetricsPage), Sta
 async fn routes(
     config: &Config,
     engine: &Engine,
+    ticket_key: &[u8; 32],
     drain: &CancellationToken,
 ) -> Result<(HealthReporter, Routes), StartError> {
     let gate = Gate::new(engine.clone());
@@ -159,6 +166,11 @@ async fn routes(
         drain: drain.clone(),
     })
     .max_decoding_message_size(config.message_bytes_max);
+    let flight_bytes_max = config
+        .message_bytes_max
+        .saturating_mul(FLIGHT_MESSAGE_FACTOR);
+    let flight = Flight::new(gate.clone(), drain.clone(), flight_bytes_max, ticket_key);
+    let flight = FlightServiceServer::new(flight).max_decoding_message_size(flight_bytes_max);
     let query = QueryServiceServer::new(Query {
         gate,
         drain: drain.clone(),
@@ -169,6 +181,7 @@ async fn routes(
     health.set_serving::<IngestServiceServer<Ingest>>().await;
     health.set_serving::<QueryServiceServer<Query>>().await;
     health.set_serving::<AdminServiceServer<Admin>>().await;
+    health.set_serving::<FlightServiceServer<Flight>>().await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -176,6 +189,7 @@ async fn routes(
     let routes = Routes::new(ingest)
         .add_service(query)
         .add_service(admin)
+        .add_service(flight)
         .add_service(health_service)
         .add_service(reflection);
     Ok((health, routes.prepare()))
@@ -238,6 +252,7 @@ impl RunningServer {
             name::<IngestServiceServer<Ingest>>(),
             name::<QueryServiceServer<Query>>(),
             name::<AdminServiceServer<Admin>>(),
+            name::<FlightServiceServer<Flight>>(),
         ] {
             self.health
                 .set_service_status(service, ServingStatus::NotServing)

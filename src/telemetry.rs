@@ -60,7 +60,7 @@ fn lines() -> EnvFilter {
 }
 
 /// The calls that are counted by name, by their place in [`call`]'s counters.
-const METHODS: [&str; 14] = [
+const METHODS: [&str; 24] = [
     "Append",
     "AppendStream",
     "ReadEvents",
@@ -74,6 +74,16 @@ const METHODS: [&str; 14] = [
     "TriggerCompaction",
     "GetCompactionStats",
     "VerifyIntegrity",
+    "Handshake",
+    "ListFlights",
+    "GetFlightInfo",
+    "PollFlightInfo",
+    "GetSchema",
+    "DoGet",
+    "DoPut",
+    "DoExchange",
+    "DoAction",
+    "ListActions",
     // Health, reflection and what does not exist: a client must not be able to make up label values.
     "other",
 ];
@@ -114,8 +124,17 @@ struct Metrics {
     compacted_bytes: Counter,
     compact_seconds: Histogram,
     compact_failures: Counter,
+    table_rows_segment: Counter,
+    table_rows_log: Counter,
     calls: [[OnceLock<Counter>; CODES.len()]; METHODS.len()],
     handle: PrometheusHandle,
+}
+
+/// Where the rows of a scan stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Segment,
+    Log,
 }
 
 /// Empty until somebody wants metrics.
@@ -188,6 +207,16 @@ pub(crate) fn compact_failed() {
 pub(crate) fn subscribers_changed(delta: i64) {
     if let Some(metrics) = METRICS.get() {
         metrics.subscribers.increment(delta as f64);
+    }
+}
+
+/// Rows were scanned as columns: those of segments as they stand in them, those of the log after a conversion.
+pub(crate) fn table_rows(origin: Origin, rows: usize) {
+    if let Some(metrics) = METRICS.get() {
+        match origin {
+            Origin::Segment => metrics.table_rows_segment.increment(rows as u64),
+            Origin::Log => metrics.table_rows_log.increment(rows as u64),
+        }
     }
 }
 
@@ -266,6 +295,8 @@ fn install() -> Result<(), String> {
         compacted_bytes: counter!("annals_compacted_bytes_total"),
         compact_seconds: histogram!("annals_compact_seconds"),
         compact_failures: counter!("annals_compact_failures_total"),
+        table_rows_segment: counter!("annals_table_rows_total", "origin" => "segment"),
+        table_rows_log: counter!("annals_table_rows_total", "origin" => "log"),
         calls: array::from_fn(|_| array::from_fn(|_| OnceLock::new())),
         handle,
     };
@@ -303,6 +334,10 @@ fn describe() {
     describe_counter!(
         "annals_compact_failures_total",
         "Segments that could not be made of smaller ones"
+    );
+    describe_counter!(
+        "annals_table_rows_total",
+        "Rows that scans of tables read, by where they stand"
     );
     describe_counter!("annals_events_total", "Events made durable");
     describe_counter!(

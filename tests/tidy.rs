@@ -60,6 +60,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const ENGINE_ORDER: &[&str] = &[
     "log",
     "subscription",
+    "table",
     "state",
     "snapshot",
     "schema",

@@ -1,11 +1,11 @@
-//! Which events, and a point of the past, as arguments.
+//! Which events, as arguments.
 
 use clap::Args;
 
 use crate::types::{
-    read::{AsOf, Filter, TimeRange},
+    read::{Filter, TimeRange},
     text::Text,
-    time::{InvalidTimestamp, Timestamp},
+    time::Timestamp,
 };
 
 #[derive(Debug, Clone, Args)]
@@ -71,64 +71,6 @@ impl FilterArgs {
                 until: self.occurred_until,
             },
             ..Filter::default()
-        }
-    }
-}
-
-/// `v3`: version 3. `1200`: position 1,200. `2026-01-31T12:00:00Z`: that time.
-pub(super) fn parse_as_of(text: &str) -> Result<AsOf, InvalidAsOf> {
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    if let Some(version) = text.strip_prefix('v').filter(|rest| digits(rest)) {
-        return version
-            .parse()
-            .map(AsOf::Version)
-            .map_err(|_| InvalidAsOf::Number);
-    }
-    if digits(text) {
-        return text
-            .parse()
-            .map(AsOf::Position)
-            .map_err(|_| InvalidAsOf::Number);
-    }
-    text.parse()
-        .map(AsOf::RecordedAt)
-        .map_err(|InvalidTimestamp| InvalidAsOf::Other)
-}
-
-/// The text is no point of the past.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum InvalidAsOf {
-    #[error("the number is too large")]
-    Number,
-    #[error(
-        "a point of the past is a version like v3, a position like 1200, or a time like 2026-01-31T12:00:00Z"
-    )]
-    Other,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_point_of_the_past_is_a_version_a_position_or_a_time() {
-        assert_eq!(parse_as_of("v3"), Ok(AsOf::Version(3)));
-        assert_eq!(parse_as_of("1200"), Ok(AsOf::Position(1200)));
-        let time = "2026-01-31T12:00:00Z";
-        assert_eq!(
-            parse_as_of(time),
-            Ok(AsOf::RecordedAt(time.parse().unwrap()))
-        );
-        for wrong in [
-            "",
-            "v",
-            "v3a",
-            "3v",
-            "-1",
-            "2026-01-31",
-            "99999999999999999999",
-        ] {
-            assert!(parse_as_of(wrong).is_err(), "{wrong}");
         }
     }
 }

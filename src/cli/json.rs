@@ -102,7 +102,7 @@ fn write_number(mut number: u64, out: &mut Vec<u8>) {
 }
 
 /// RFC 3339 with microseconds, as `Timestamp` prints it, without its general formatting.
-fn time_text(micros: i64) -> [u8; TIME_LEN] {
+pub(super) fn time_text(micros: i64) -> [u8; TIME_LEN] {
     let seconds = micros.div_euclid(1_000_000);
     let (year, month, day) = civil_date(seconds.div_euclid(86_400));
     let second_of_day = seconds.rem_euclid(86_400);

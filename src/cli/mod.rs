@@ -8,6 +8,7 @@ mod bench;
 mod compact;
 mod completions;
 mod connect;
+mod csv;
 mod error;
 mod figures;
 mod filter;
@@ -18,6 +19,7 @@ mod read;
 pub mod serve;
 mod state;
 mod stats;
+mod table_file;
 mod verify;
 
 use std::{future::Future, process::ExitCode};

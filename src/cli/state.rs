@@ -4,9 +4,7 @@ use std::io::IsTerminal;
 
 use clap::Args;
 
-use super::{
-    connect::ConnectArgs, error::CliError, filter::parse_as_of, json::write_string, output::print,
-};
+use super::{connect::ConnectArgs, error::CliError, json::write_string, output::print};
 use crate::{client::EntityState, types::read::AsOf};
 
 /// Print the state of an entity: its events' payloads, merged
@@ -27,7 +25,7 @@ pub(super) struct StateArgs {
     entity: String,
 
     /// As it was then: a version like v3, a position like 1200, or a time (RFC 3339)
-    #[arg(long, value_name = "POINT", value_parser = parse_as_of)]
+    #[arg(long, value_name = "POINT")]
     as_of: Option<AsOf>,
 
     /// One object with entity_id, version, position, head, recorded_at and state

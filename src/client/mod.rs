@@ -10,7 +10,10 @@ mod compact;
 mod error;
 mod event_ids;
 mod events;
+mod ingest;
+mod ingest_encode;
 mod retry;
+mod scan;
 mod stats;
 mod subscribe;
 mod verify;
@@ -18,6 +21,7 @@ mod wire;
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use arrow_flight::flight_service_client::FlightServiceClient;
 use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
@@ -36,6 +40,8 @@ pub use self::{
     compact::CompactionStats,
     error::{ClientError, Refusal},
     events::Events,
+    ingest::{IngestOptions, Ingested, Ingesting},
+    scan::{Scan, Scanned},
     stats::{Stats, TenantStats},
     subscribe::{Subscribed, Subscription},
     verify::{IntegrityFault, IntegritySummary, Verification, Verifying},
@@ -101,6 +107,7 @@ pub struct Client {
     ingest: IngestServiceClient<Service>,
     query: QueryServiceClient<Service>,
     admin: AdminServiceClient<Service>,
+    flight: FlightServiceClient<Service>,
     channel: Channel,
     options: Arc<ClientOptions>,
 }
@@ -237,7 +244,10 @@ impl Client {
             query: QueryServiceClient::new(service.clone())
                 .max_encoding_message_size(MESSAGE_BYTES_MAX)
                 .max_decoding_message_size(MESSAGE_BYTES_MAX),
-            admin: AdminServiceClient::new(service),
+            admin: AdminServiceClient::new(service.clone()),
+            flight: FlightServiceClient::new(service)
+                .max_encoding_message_size(MESSAGE_BYTES_MAX)
+                .max_decoding_message_size(MESSAGE_BYTES_MAX),
             channel,
             options: Arc::new(options),
         })

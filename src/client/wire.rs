@@ -136,6 +136,11 @@ pub(super) fn subscribe_request(
     })
 }
 
+/// Names that are sent as text are text.
+pub(super) fn check_texts(filter: &Filter) -> Result<(), ClientError> {
+    filter_message(filter).map(drop)
+}
+
 fn filter_message(filter: &Filter) -> Result<proto::EventFilter, ClientError> {
     let query = (!filter.query.items.is_empty())
         .then(|| query_message(&filter.query, "filter.query"))
@@ -171,7 +176,7 @@ pub(super) fn as_of(as_of: AsOf) -> proto::AsOf {
     }
 }
 
-fn strings(texts: &[Text], field: &str) -> Result<Vec<String>, ClientError> {
+pub(super) fn strings(texts: &[Text], field: &str) -> Result<Vec<String>, ClientError> {
     texts.iter().map(|text| string(text, field)).collect()
 }
 

@@ -39,19 +39,16 @@ pub(crate) fn prepare(
 ) -> Result<Prepared, AppendError> {
     if batch.events.is_empty() && batch.cursors.is_empty() {
         let what = "a batch needs an event or a cursor record";
-        return Err(AppendError::Invalid(Violations::one("events", what)));
+        return Err(AppendError::Invalid(Violations::one(Batch::EVENTS, what)));
     }
-    limit(
-        "the number of events of the batch",
-        batch.events.len(),
-        limits.batch_events_max,
-    )?;
+    check_count(batch.events.len(), limits)?;
     let mut violations = Violated::default();
     check_guards(&batch.guards, &mut violations);
     check_cursors(&batch.cursors, &mut violations);
 
     let bytes: usize = batch.events.iter().map(row_bytes).sum();
     limit(
+        || Batch::EVENTS.to_owned(),
         "the size of the batch in bytes",
         bytes,
         limits.batch_bytes_max,
@@ -61,7 +58,8 @@ pub(crate) fn prepare(
     let mut events = Vec::with_capacity(batch.events.len());
     for (i, event) in batch.events.into_iter().enumerate() {
         limit(
-            "the size of an event in bytes",
+            || format!("events[{i}]"),
+            "the size of the event in bytes",
             row_bytes(&event),
             limits.event_bytes_max,
         )?;
@@ -108,9 +106,30 @@ pub(crate) fn prepare(
     })
 }
 
-fn limit(what: &'static str, size: usize, limit: usize) -> Result<(), AppendError> {
+/// Refuses more events than a batch may have: for those who would have to make the events first.
+pub(crate) fn check_count(events: usize, limits: &Limits) -> Result<(), AppendError> {
+    limit(
+        || Batch::EVENTS.to_owned(),
+        "the number of events of the batch",
+        events,
+        limits.batch_events_max,
+    )
+}
+
+fn limit(
+    field: impl FnOnce() -> String,
+    what: &'static str,
+    size: usize,
+    limit: usize,
+) -> Result<(), AppendError> {
     if size > limit {
-        Err(AppendError::TooLarge { what, size, limit })
+        let field = field();
+        Err(AppendError::TooLarge {
+            field,
+            what,
+            size,
+            limit,
+        })
     } else {
         Ok(())
     }

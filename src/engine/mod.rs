@@ -2,7 +2,7 @@
 //!
 //! - `ingest`: the only door for writes.
 //! - `log`: one tenant's log.
-//! - [`state`], [`subscription`]: what is made of it.
+//! - [`state`], [`subscription`], [`table`]: what is made of it.
 //! - [`tenant`]: a tenant, open: the calls.
 //!
 //! Each may use those before it. Called by `service`, and by programs that embed the store.
@@ -13,6 +13,7 @@ mod json;
 pub(crate) mod log;
 pub mod state;
 pub mod subscription;
+pub mod table;
 pub mod tenant;
 pub mod upkeep;
 
@@ -47,6 +48,7 @@ use crate::{
             writer::{self, LogPlace},
         },
         manifest::{Manifest, ManifestError},
+        ticket_key,
     },
     types::{
         hash::KeyHasher,
@@ -291,6 +293,13 @@ impl Engine {
     pub fn dir(&self) -> &Path {
         let tenants_dir = &self.inner.tenants_dir;
         tenants_dir.parent().unwrap_or(tenants_dir)
+    }
+
+    /// What tickets of tables are sealed with: the same after a restart. Made if it is not there; waits for the disk.
+    pub(crate) fn ticket_key(&self) -> Result<[u8; ticket_key::KEY_BYTES], OpenError> {
+        let dir = self.dir();
+        ticket_key::read_or_make(&*self.inner.disk, dir)
+            .map_err(|e| OpenError::io("keeping the ticket key in", dir, &e))
     }
 
     /// The tenants that exist, sorted.

@@ -185,14 +185,23 @@ impl Tenant {
         u32::try_from(bytes).unwrap_or(u32::MAX)
     }
 
-    fn submit(&self, batch: Batch, waiting: Waiting) {
+    /// Whether a batch may have so many events: for those who would have to make the events first.
+    pub fn check_event_count(&self, events: usize) -> Result<(), AppendError> {
+        ingest::check_count(events, &self.limits)
+    }
+
+    /// Whether the batch was taken; see [`sequencer::submit`].
+    fn submit(&self, batch: Batch, waiting: Waiting) -> bool {
         let room = self.room.available_permits();
         telemetry::queue_bytes(self.limits.queue_bytes_max.saturating_sub(room));
         let prepared = match self.prepare(batch) {
             Ok(prepared) => prepared,
-            Err(refused) => return sequencer::answer_in_order(&self.log, Err(refused), waiting),
+            Err(refused) => {
+                sequencer::answer_in_order(&self.log, Err(refused), waiting);
+                return false;
+            }
         };
-        sequencer::submit(&self.log, prepared, waiting);
+        sequencer::submit(&self.log, prepared, waiting)
     }
 
     fn prepare(&self, batch: Batch) -> Result<Prepared, AppendError> {
@@ -386,7 +395,7 @@ impl Tenant {
         ))
     }
 
-    fn check_log(&self, log_id: Option<LogId>) -> Result<(), ReadError> {
+    pub(super) fn check_log(&self, log_id: Option<LogId>) -> Result<(), ReadError> {
         match log_id {
             Some(expected) if expected != self.log.log_id => Err(ReadError::OtherLog {
                 expected,
@@ -396,7 +405,7 @@ impl Tenant {
         }
     }
 
-    fn check_filter(&self, filter: &Filter) -> Result<(), ReadError> {
+    pub(super) fn check_filter(&self, filter: &Filter) -> Result<(), ReadError> {
         let mut violations = Violated::default();
         violations.names(&filter.entity_ids, || "filter.entity_ids".to_owned());
         violations.names(&filter.event_types, || "filter.event_types".to_owned());
@@ -416,7 +425,7 @@ impl Tenant {
     }
 
     /// The position that a point of the past stands for.
-    fn as_of(
+    pub(super) fn as_of(
         &self,
         as_of: Option<AsOf>,
         entity_ids: &[Text],
@@ -450,7 +459,7 @@ impl Tenant {
     }
 }
 
-fn check_names(names: &[Text], field: &str) -> Result<(), ReadError> {
+pub(super) fn check_names(names: &[Text], field: &str) -> Result<(), ReadError> {
     let mut violations = Violated::default();
     for name in names {
         violations.name(name, || field.to_owned());
@@ -470,9 +479,13 @@ pub struct StreamAppender {
 
 impl StreamAppender {
     /// Hands over a batch; waits for room in the queue, not for the answer.
-    pub async fn append(&mut self, request_id: u64, batch: Batch) {
+    ///
+    /// Returns whether it was taken. One that is refused is answered all the same; who stops then has appended nothing
+    /// behind it. A batch that was taken fails only where a write fails, and then so do all behind it.
+    pub async fn append(&mut self, request_id: u64, batch: Batch) -> bool {
         if let Err(refused) = self.tenant.log.wait_for_seals().await {
-            return self.refuse(request_id, refused);
+            self.refuse(request_id, refused);
+            return false;
         }
         let bytes = self.tenant.room_for(&batch);
         let room = match Arc::clone(&self.tenant.room).try_acquire_many_owned(bytes) {
@@ -484,7 +497,7 @@ impl StreamAppender {
                 .ok(),
         };
         let reply = Reply::Stream(request_id, self.answers.clone());
-        self.tenant.submit(batch, Waiting { reply, room });
+        self.tenant.submit(batch, Waiting { reply, room })
     }
 
     /// Answers, in its turn, a request that is no batch.

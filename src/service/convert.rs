@@ -310,11 +310,14 @@ pub(super) fn page_size(page_size: u32) -> Result<usize, Violations> {
     }
 }
 
-const NO_UUID: &str =
+pub(super) const NO_UUID: &str =
     "is no UUID in its canonical form, 36 characters like 01890a5d-ac96-774b-bcce-b302099a8057";
-const NO_TIME: &str = "is no time in the years 1 to 9999 with 0 to 999,999,999 nanoseconds";
+pub(super) const NO_LOG_ID: &str =
+    "is no log id: give it back as the server returned it, or leave it out";
+pub(super) const NO_TIME: &str =
+    "is no time in the years 1 to 9999 with 0 to 999,999,999 nanoseconds";
 
-fn uuid(text: &[u8]) -> Option<Uuid> {
+pub(super) fn uuid(text: &[u8]) -> Option<Uuid> {
     // The crate reads other forms too, braces and `urn:uuid:` among them; one id, one text.
     if text.len() != UUID_TEXT_BYTES {
         return None;
@@ -337,10 +340,7 @@ fn log_id(text: &str, wrong: &mut Wrong) -> Option<LogId> {
     }
     let log_id = text.parse().ok();
     if log_id.is_none() {
-        wrong.add(
-            "log_id",
-            "is no log id: give it back as the server returned it, or leave it out",
-        );
+        wrong.add("log_id", NO_LOG_ID);
     }
     log_id
 }

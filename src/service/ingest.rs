@@ -7,18 +7,15 @@
 use std::sync::Arc;
 
 use futures_util::stream::{self, BoxStream};
-use tokio::{
-    sync::{Semaphore, SemaphorePermit},
-    task::JoinHandle,
-};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
-use tracing::Instrument;
 
 use super::{
     convert,
     gate::Gate,
     status::{Refusal, from_outside},
+    task::AbortOnDrop,
 };
 use crate::{
     engine::tenant::{StreamAnswers, StreamAppender},
@@ -76,7 +73,7 @@ impl IngestService for Ingest {
             coming,
             unanswered,
             taken: Vec::with_capacity(ANSWERS_MAX),
-            reader: Some(AbortOnDrop(tokio::spawn(reader.in_current_span()))),
+            reader: Some(AbortOnDrop::spawn(reader)),
         };
         Ok(Response::new(Box::pin(stream::unfold(
             answers,
@@ -109,7 +106,10 @@ async fn read_requests(
                     })
                     .and_then(convert::batch);
                 match batch {
-                    Ok(batch) => appender.append(request_id, batch).await,
+                    // A refused one does not end the stream.
+                    Ok(batch) => {
+                        appender.append(request_id, batch).await;
+                    }
                     Err(violations) => {
                         appender.refuse(request_id, AppendError::Invalid(violations));
                     }
@@ -174,26 +174,4 @@ async fn next_answer(
         }),
         state,
     ))
-}
-
-/// A task that ends with whoever waits for it: a client that is gone must not be read from.
-struct AbortOnDrop<T>(JoinHandle<T>);
-
-impl<T> AbortOnDrop<Result<T, Status>> {
-    async fn join(mut self) -> Result<T, Status> {
-        (&mut self.0).await.unwrap_or_else(|e| {
-            let refusal = Refusal::new(
-                crate::types::kind::Kind::Internal,
-                "TASK_FAILED",
-                e.to_string(),
-            );
-            Err(refusal.into_status())
-        })
-    }
-}
-
-impl<T> Drop for AbortOnDrop<T> {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }

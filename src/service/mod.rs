@@ -9,12 +9,15 @@
 mod admin;
 pub(crate) mod call;
 mod convert;
+mod flight;
 pub(crate) mod gate;
 mod ingest;
 mod query;
 mod status;
+mod task;
 mod token;
 
 pub(crate) use admin::Admin;
+pub(crate) use flight::{Flight, MESSAGE_FACTOR as FLIGHT_MESSAGE_FACTOR};
 pub(crate) use ingest::Ingest;
 pub(crate) use query::Query;

@@ -74,6 +74,32 @@ impl Refusal {
         ReadError::Invalid(violations).into()
     }
 
+    /// Bytes that are not what the call's messages are made of.
+    pub(crate) fn malformed(message: impl Into<String>) -> Self {
+        Self::new(Kind::Invalid, "MALFORMED_MESSAGE", message)
+    }
+
+    /// A call that the protocol has and this server has not.
+    pub(crate) fn unimplemented(call: &'static str) -> Self {
+        let told = format!("this server does not answer {call}");
+        Self::coded(Code::Unimplemented, "NOT_IMPLEMENTED", told)
+    }
+
+    /// Something that can be done elsewhere, but not here.
+    pub(crate) fn no_such_action(name: &str, known: &[&str]) -> Self {
+        let told = format!(
+            "`{name}` is no action; those known are {}",
+            known.join(" and ")
+        );
+        Self::coded(Code::Unimplemented, "NO_SUCH_ACTION", told)
+    }
+
+    /// Somebody cancelled what the stream belongs to.
+    pub(crate) fn query_cancelled() -> Self {
+        let told = "the query that the stream belongs to was cancelled";
+        Self::coded(Code::Cancelled, "QUERY_CANCELLED", told)
+    }
+
     /// The server ends.
     pub(crate) fn shutting_down() -> Self {
         AppendError::ShuttingDown.into()
@@ -91,6 +117,14 @@ impl Refusal {
     /// A retry may help after this time.
     pub(crate) fn retry_after(mut self, after: Duration) -> Self {
         self.0.retry_after = Some(after);
+        self
+    }
+
+    /// Of which batch of several this is told. Fields are those of the batch, so that the message alone says it.
+    pub(crate) fn in_batch(mut self, number: u64) -> Self {
+        if number > 1 {
+            self.0.message = format!("batch {number}: {}", self.0.message);
+        }
         self
     }
 
@@ -181,13 +215,19 @@ impl From<AppendError> for Refusal {
         refusal.0.retry_after = error.retry_after();
         match &error {
             AppendError::Invalid(violations) => refusal = refusal.violating(violations),
-            AppendError::TooLarge { what, size, limit } => {
+            AppendError::TooLarge {
+                field,
+                what,
+                size,
+                limit,
+            } => {
                 refusal.0.metadata = vec![
                     ("what", (*what).to_owned()),
                     ("size", size.to_string()),
                     ("limit", limit.to_string()),
                 ];
-                let told = Violations::one("events", error.to_string());
+                let told = format!("{what} is {size}, the limit is {limit}");
+                let told = Violations::one(field.as_str(), told);
                 refusal = refusal.violating(&told);
             }
             AppendError::IdTwice(id) => {
@@ -313,11 +353,7 @@ pub(crate) fn from_outside(status: &Status) -> Option<Refusal> {
             "MESSAGE_TOO_LARGE",
             format!("{}: split the request", status.message()),
         )),
-        Code::Internal | Code::InvalidArgument => Some(Refusal::new(
-            Kind::Invalid,
-            "MALFORMED_MESSAGE",
-            status.message(),
-        )),
+        Code::Internal | Code::InvalidArgument => Some(Refusal::malformed(status.message())),
         Code::Unimplemented => Some(Refusal::coded(
             Code::Unimplemented,
             "NO_SUCH_CALL",

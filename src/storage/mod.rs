@@ -11,3 +11,4 @@ pub(crate) mod lock;
 pub mod log;
 pub(crate) mod manifest;
 pub(crate) mod segment;
+pub(crate) mod ticket_key;

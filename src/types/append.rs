@@ -37,6 +37,9 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// The field of a batch that holds its events, in what is told of errors.
+    pub const EVENTS: &str = "events";
+
     /// A batch without guards and cursors.
     pub fn new(events: impl IntoIterator<Item = NewEvent>) -> Self {
         Self {
@@ -282,8 +285,10 @@ impl fmt::Display for GuardFailure {
 pub enum AppendError {
     #[error("invalid batch: {0}")]
     Invalid(Violations),
-    #[error("{what} is {size}, the limit is {limit}: split the batch")]
+    #[error("{}", too_large(field, what, *size, *limit))]
     TooLarge {
+        /// `events` for the whole batch, else the event's place in it.
+        field: String,
         what: &'static str,
         size: usize,
         limit: usize,
@@ -339,6 +344,15 @@ pub enum AppendError {
     ShuttingDown,
     #[error(transparent)]
     Damaged(#[from] super::read::Damage),
+}
+
+/// Splitting helps a batch, but not an event, of which it is told which one it is.
+fn too_large(field: &str, what: &str, size: usize, limit: usize) -> String {
+    if field == Batch::EVENTS {
+        format!("{what} is {size}, the limit is {limit}: split the batch")
+    } else {
+        format!("{field}: {what} is {size}, the limit is {limit}")
+    }
 }
 
 impl AppendError {

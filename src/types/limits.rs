@@ -24,6 +24,8 @@ pub const READ_BATCH_BYTES: usize = 1 << 20;
 pub const READ_BATCH_EVENTS: usize = 8_192;
 /// Segments that are being read from end to end and kept open between batches, all tenants together: each takes a few MiB.
 pub const SCANS_MAX: usize = 32;
+/// Rows in one batch of a scan.
+pub const SCAN_BATCH_ROWS: usize = 64 << 10;
 /// Bytes that a read skips over rather than issue another one.
 pub const READ_GAP_BYTES: u64 = 16 << 10;
 /// Bytes of batches that are written and synced as one group; a larger group only delays its first answer.
@@ -42,6 +44,19 @@ pub const LOG_FILE_BYTES_MAX: u64 = u32::MAX as u64;
 pub const COMPACT_SEGMENTS_MAX: usize = 64;
 /// Most events of a segment: its index run numbers them in 32 bits.
 pub const SEGMENT_EVENTS_MAX: u64 = u32::MAX as u64;
+
+/// Bytes of rows in one message of Flight, unless a single row has more: generated clients stop at 4 MiB.
+pub const FLIGHT_ROWS_BYTES: usize = 2 << 20;
+/// Longest scan in JSON, as a ticket or a command: an answer repeats it for every endpoint.
+pub const TICKET_BYTES_MAX: usize = 256 << 10;
+/// How long a ticket can be used, and how long what was cancelled is remembered: then no ticket of it is left.
+pub const TICKET_LIFE: Duration = Duration::from_hours(1);
+/// Queries whose cancellation is remembered; beyond, the oldest is forgotten.
+pub const CANCELLED_QUERIES_MAX: usize = 64 << 10;
+/// Endpoints that a table is divided into: more streams than most machines have cores help nobody.
+pub const ENDPOINTS_MAX: u64 = 8;
+/// Positions of an endpoint at least: a smaller one is read before another stream is open.
+pub const ENDPOINT_EVENTS_MIN: u64 = 1 << 18;
 
 /// The bounds that an operator sets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +102,8 @@ pub struct Limits {
     pub index_cache_bytes: usize,
     /// Bytes of descriptions of segments kept in memory.
     pub segment_cache_bytes: usize,
+    /// Bytes of events that are not sealed and that are kept in memory as columns.
+    pub tail_cache_bytes: usize,
     /// Bytes that must stay free on the disk; below, appends are refused.
     pub disk_reserve_bytes: u64,
     /// Tenants that are open at once.
@@ -115,6 +132,7 @@ impl Default for Limits {
             keep_bytes: 8 << 30,
             index_cache_bytes: 64 << 20,
             segment_cache_bytes: 32 << 20,
+            tail_cache_bytes: 32 << 20,
             disk_reserve_bytes: 192 << 20,
             tenants_open_max: 10_000,
         }

@@ -9,6 +9,7 @@ pub mod id;
 pub mod kind;
 pub mod limits;
 pub mod read;
+pub mod scan;
 pub mod slot;
 pub mod text;
 pub mod time;

@@ -1,13 +1,13 @@
 //! What to read, and why it could not be read.
 
-use std::{ops::Range, path::PathBuf};
+use std::{fmt, ops::Range, path::PathBuf, str::FromStr};
 
 use super::{
     append::{Query, Violations},
     id::{LogId, Position, Version},
     kind::Kind,
     text::Text,
-    time::Timestamp,
+    time::{InvalidTimestamp, Timestamp},
 };
 
 /// Which events; every field narrows, the default is all.
@@ -90,6 +90,48 @@ pub enum AsOf {
     Position(Position),
     /// After the last event recorded at or before this time.
     RecordedAt(Timestamp),
+}
+
+/// `v3`, `1200` or a time, as [`FromStr`] reads it.
+impl fmt::Display for AsOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Version(version) => write!(f, "v{version}"),
+            Self::Position(position) => position.fmt(f),
+            Self::RecordedAt(time) => time.fmt(f),
+        }
+    }
+}
+
+/// `v3`: version 3. `1200`: position 1,200. `2026-01-31T12:00:00Z`: that time.
+impl FromStr for AsOf {
+    type Err = InvalidAsOf;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAsOf> {
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let number = |digits: &str| digits.parse().map_err(|_| InvalidAsOf::Number);
+        if let Some(version) = text.strip_prefix('v').filter(|rest| digits(rest)) {
+            return number(version).map(Self::Version);
+        }
+        if digits(text) {
+            return number(text).map(Self::Position);
+        }
+        text.parse()
+            .map(Self::RecordedAt)
+            .map_err(|InvalidTimestamp| InvalidAsOf::Other)
+    }
+}
+
+/// The text is no point of the past.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what the variants are")]
+pub enum InvalidAsOf {
+    #[error("the number is too large")]
+    Number,
+    #[error(
+        "a point of the past is a version like v3, a position like 1200, or a time like 2026-01-31T12:00:00Z"
+    )]
+    Other,
 }
 
 /// Bytes on disk are not what was written.
@@ -189,4 +231,33 @@ pub enum NameKind {
     Type,
     /// One of its tags.
     Tag,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_point_of_the_past_is_a_version_a_position_or_a_time() {
+        let time = "2026-01-31T12:00:00Z";
+        for (text, as_of) in [
+            ("v3", AsOf::Version(3)),
+            ("1200", AsOf::Position(1200)),
+            (time, AsOf::RecordedAt(time.parse().unwrap())),
+        ] {
+            assert_eq!(text.parse(), Ok(as_of));
+            assert_eq!(as_of.to_string().parse(), Ok(as_of));
+        }
+        for wrong in [
+            "",
+            "v",
+            "v3a",
+            "3v",
+            "-1",
+            "2026-01-31",
+            "99999999999999999999",
+        ] {
+            assert!(wrong.parse::<AsOf>().is_err(), "{wrong}");
+        }
+    }
 }

@@ -5,6 +5,7 @@
 //! - [`plain`]: the model: a list of events, and scans of it.
 //! - [`reads`]: what the model says to every kind of read.
 //! - [`run`]: does a sequence to both and compares.
+//! - [`tickets`]: what the model says of tickets of Arrow Flight, over the wire.
 //! - [`pick`]: turns plans, which hold small numbers, into requests that fit what is there.
 //!
 //! A sequence that fails is made smaller and its seed kept in `tests/it/model.proptest-regressions`, which is run first
@@ -16,6 +17,8 @@ mod plain;
 mod plan;
 mod reads;
 mod run;
+mod tables;
+mod tickets;
 
 use std::{env, sync::Arc};
 

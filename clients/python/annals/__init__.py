@@ -56,6 +56,7 @@ from annals.events import (
     EntitySummary,
     Event,
     EventTypeSummary,
+    IngestResult,
     NewEvent,
     ProcessStats,
     Stats,
@@ -63,6 +64,7 @@ from annals.events import (
 )
 from annals.integrity import Integrity, IntegrityFault
 from annals.retry import RetryPolicy
+from annals.scan import Batches, Scan
 
 __all__ = [
     "AlreadyExists",
@@ -71,6 +73,7 @@ __all__ = [
     "AsOf",
     "AtPosition",
     "AtVersion",
+    "Batches",
     "Cancelled",
     "CaughtUp",
     "Checkpoint",
@@ -90,6 +93,7 @@ __all__ = [
     "Filter",
     "Guard",
     "GuardFailed",
+    "IngestResult",
     "Integrity",
     "IntegrityFault",
     "Internal",
@@ -105,6 +109,7 @@ __all__ = [
     "Read",
     "ResourceExhausted",
     "RetryPolicy",
+    "Scan",
     "Stats",
     "Subscription",
     "TenantStats",

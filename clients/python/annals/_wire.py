@@ -24,6 +24,8 @@ from annals.conditions import (
     Guard,
     NoMatchGuard,
     QueryItem,
+    as_cursors,
+    as_guards,
     texts,
 )
 from annals.events import (
@@ -85,8 +87,8 @@ def append_request(
     """A batch; a single event, guard or cursor may stand for a list of one."""
     return ingest_pb2.AppendRequest(
         events=map(new_event, (events,) if isinstance(events, NewEvent) else events),
-        guards=map(guard, (guards,) if isinstance(guards, EntityGuard | NoMatchGuard) else guards),
-        cursors=map(cursor_record, (cursors,) if isinstance(cursors, CursorRecord) else cursors),
+        guards=map(guard, as_guards(guards)),
+        cursors=map(cursor_record, as_cursors(cursors)),
         log_id=log_id or "",
     )
 

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar, cast, ove
 import grpc
 
 from annals import _endpoint, _wire
+from annals._extras import needed
 from annals._following import Following, ended
 from annals._proto.v1 import admin_pb2, admin_pb2_grpc, ingest_pb2_grpc, query_pb2, query_pb2_grpc
+from annals._tables import Tables
 from annals.conditions import AsOf, CursorRecord, Guard
 from annals.errors import AnnalsError, from_rpc_error
 from annals.events import (
@@ -34,6 +36,8 @@ from annals.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
+
+    from annals._flight import Connection
 
 __all__ = ["Client", "Read", "Subscription", "connect"]
 
@@ -73,10 +77,17 @@ def connect(
         channel = grpc.secure_channel(endpoint.target, grpc.ssl_channel_credentials(root_certificates), options=options)
     else:
         channel = grpc.insecure_channel(endpoint.target, options=options)
-    return Client(channel, endpoint.metadata, timeout, retry or RetryPolicy())
+
+    def dial() -> Connection:
+        with needed("arrow"):
+            from annals._flight import Connection
+
+        return Connection(endpoint, root_certificates)
+
+    return Client(channel, endpoint.metadata, timeout, retry or RetryPolicy(), dial)
 
 
-class Client:
+class Client(Tables):
     """What one tenant's log can be asked; made by `connect`, closed by `close` or at the end of a `with`."""
 
     def __init__(
@@ -85,11 +96,12 @@ class Client:
         metadata: tuple[tuple[str, str], ...],
         timeout: float | None,
         retry: RetryPolicy,
+        dial: Callable[[], Connection],
     ) -> None:
+        super().__init__(dial, retry)
         self._channel = channel
         self._metadata = metadata
         self._timeout = timeout
-        self._retry = retry
         self._ingest = ingest_pb2_grpc.IngestServiceStub(channel)
         self._query = query_pb2_grpc.QueryServiceStub(channel)
         self._admin = admin_pb2_grpc.AdminServiceStub(channel)
@@ -272,7 +284,8 @@ class Client:
         return subscription
 
     def close(self) -> None:
-        """End every read and subscription of this client, then its connection."""
+        """End every read, scan and subscription of this client, then its connections."""
+        self._close_tables()
         with self._streams_lock:
             streams = list(self._streams)
         for stream in streams:

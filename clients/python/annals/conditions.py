@@ -127,3 +127,13 @@ def at_position(position: int) -> AtPosition:
 def texts(value: str | Iterable[str]) -> tuple[str, ...]:
     """One text or many, as a tuple."""
     return (value,) if isinstance(value, str) else tuple(value)
+
+
+def as_guards(value: Guard | Iterable[Guard]) -> tuple[Guard, ...]:
+    """One guard or many, as a tuple."""
+    return (value,) if isinstance(value, EntityGuard | NoMatchGuard) else tuple(value)
+
+
+def as_cursors(value: CursorRecord | Iterable[CursorRecord]) -> tuple[CursorRecord, ...]:
+    """One cursor or many, as a tuple."""
+    return (value,) if isinstance(value, CursorRecord) else tuple(value)

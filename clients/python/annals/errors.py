@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from annals._proto.v1 import common_pb2
+from annals.events import IngestResult
 
 __all__ = [
     "AlreadyExists",
@@ -78,6 +79,8 @@ class AnnalsError(Exception):
         """What is wrong with the request, field by field."""
         self.retry_after = retry_after
         """How long the server asks to wait before another attempt."""
+        self.ingested: IngestResult | None = None
+        """What an `ingest` had stored before it failed: it stays. None if this is the error of another call."""
 
     @property
     def message(self) -> str:
@@ -245,6 +248,14 @@ def from_status(code: grpc.StatusCode, message: str | None, metadata: Metadata |
     if isinstance(error, GuardFailed) and failure is not None:
         _fill(error, failure)
     return error
+
+
+def from_metadata(metadata: Metadata) -> AnnalsError | None:
+    """The typed error for trailing metadata alone, whose details repeat code and message; None if there are none."""
+    status = _status(metadata)
+    codes = (code for code in grpc.StatusCode if code.value[0] == status.code and code is not grpc.StatusCode.OK)
+    code = next(codes, None)
+    return None if code is None else from_status(code, status.message, metadata)
 
 
 def _status(metadata: Metadata | None) -> status_pb2.Status:

@@ -25,6 +25,7 @@ __all__ = [
     "EntitySummary",
     "Event",
     "EventTypeSummary",
+    "IngestResult",
     "NewEvent",
     "ProcessStats",
     "Stats",
@@ -132,6 +133,20 @@ class AppendResult:
     recorded_at: datetime | None
     duplicate: bool
     """The batch already stood in the log: this is where."""
+    log_id: str
+
+
+@dataclass(frozen=True)
+class IngestResult:
+    """What `ingest` stored."""
+
+    events: int
+    """How many, those that the log had already included."""
+    first_position: int
+    """Of the first event, 0 if there was none. Positions between the first and the last may be of others."""
+    last_position: int
+    duplicates: int
+    """How many the log had already, an earlier attempt of this call included."""
     log_id: str
 
 

@@ -26,6 +26,11 @@ class Server:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         binary = os.environ.get("ANNALS_BIN")
         if not binary or not os.access(binary, os.X_OK):

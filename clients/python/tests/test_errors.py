@@ -12,7 +12,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 import annals
 from annals._proto.v1 import common_pb2
-from annals.errors import from_status
+from annals.errors import from_metadata, from_status
 
 CODES = {
     grpc.StatusCode.ABORTED: annals.GuardFailed,
@@ -67,6 +67,17 @@ def test_reason_violations_and_retry_hint_are_told() -> None:
     assert error.info == {"index": "3"}
     assert error.violations == (annals.Violation("events[3].entity_id", "must not be empty"),)
     assert error.retry_after == timedelta(milliseconds=1500)
+
+
+def test_details_alone_tell_the_code_and_the_message_too() -> None:
+    info = Any()
+    info.Pack(error_details_pb2.ErrorInfo(reason="DISK_FULL", domain="annals"))
+    for code, kind in CODES.items():
+        status = status_pb2.Status(code=code.value[0], message="what happened", details=[info])
+        error = from_metadata([("grpc-status-details-bin", status.SerializeToString())])
+        assert type(error) is kind
+        assert (error.code, error.message, error.reason) == (code, "what happened", "DISK_FULL")
+    assert from_metadata([("content-type", "application/grpc")]) is None
 
 
 @pytest.mark.parametrize(

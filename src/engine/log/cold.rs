@@ -149,7 +149,7 @@ impl Log {
 
     /// Opens a segment. One that was compacted since the caller looked is in a larger one, which has the same events at
     /// the same positions.
-    pub(super) fn segment(&self, summary: &SegmentSummary) -> Result<Arc<Segment>, ReadError> {
+    pub(crate) fn segment(&self, summary: &SegmentSummary) -> Result<Arc<Segment>, ReadError> {
         let mut summary = summary.clone();
         loop {
             let failed = match self.open_segment(&summary) {

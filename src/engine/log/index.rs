@@ -258,6 +258,11 @@ impl Pieces {
         pieces
     }
 
+    /// The pieces up to a position, in order, with what it covers of each.
+    pub(crate) fn up_to(&self, position: Position) -> Vec<(Piece<'_>, RangeInclusive<Position>)> {
+        self.in_range(&(1..=position), Direction::Forward)
+    }
+
     /// Number of names of a kind, what readers don't see yet included.
     pub(crate) fn names(&self, kind: NameKind) -> u64 {
         let sealed = match kind {
@@ -302,7 +307,11 @@ impl Pieces {
         key: Key<'_>,
         position: Position,
     ) -> Result<u64, ReadError> {
-        for piece in self.newest_first() {
+        // A piece behind the position knows only how many came before itself.
+        for piece in self
+            .newest_first()
+            .filter(|piece| piece.first() <= position)
+        {
             if let Some(count) = piece.count_through(kind, key, position)? {
                 return Ok(count);
             }
@@ -356,7 +365,7 @@ impl Pieces {
         head: Position,
     ) -> Result<Vec<NameRows>, ReadError> {
         let mut names = BTreeMap::<Box<[u8]>, NameRows>::new();
-        for (piece, _) in self.in_range(&(1..=head), Direction::Forward) {
+        for (piece, _) in self.up_to(head) {
             // One of the first names of all is among the first of each piece that has it.
             for found in piece.list(kind, prefix, after, limit, head)? {
                 match names.entry(found.name.clone()) {
@@ -375,6 +384,13 @@ impl Pieces {
 }
 
 impl Piece<'_> {
+    fn first(&self) -> Position {
+        match self {
+            Self::Run(run) => run.first(),
+            Self::Part(part) => part.first,
+        }
+    }
+
     fn covered(&self, range: &RangeInclusive<Position>) -> RangeInclusive<Position> {
         let (first, last) = match self {
             Self::Run(run) => (run.first(), run.last()),

@@ -11,7 +11,8 @@
 //!   [`merge`]: index runs; [`compact`]: segments; [`unsealed`]: what all logs may hold in memory until then.
 //! - [`files`]: what of it is on disk, for those who look after that.
 //! - [`recent`]: the newest bytes, in memory.
-//! - [`read`]: events by position, filter and direction; [`scan`]: all of a segment, one after the other.
+//! - [`read`]: events by position, filter and direction; [`scan`]: all of a segment, one after the other; [`tail`]: what
+//!   is not sealed as columns.
 //! - [`head`], [`waiters`]: what is visible, and who waits for more.
 //!
 //! Not here: what makes a batch valid (`engine/ingest`), what subscriptions say (`engine/subscription`).
@@ -37,11 +38,14 @@ pub(crate) mod scan;
 mod seal;
 pub(crate) mod sequencer;
 pub(crate) mod set;
+pub(crate) mod tail;
 pub(crate) mod unsealed;
 pub(crate) mod waiters;
 
 use std::{
     collections::HashMap,
+    ops::Range,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
@@ -56,7 +60,7 @@ use self::{
     cold::OpenSegments,
     compact::Compacting,
     head::Head,
-    index::{Index, Pieces},
+    index::{Index, Key, Pieces},
     kept::{EndedFile, KeepBudget, KeptFiles},
     merge::Merging,
     read::{Reader, Residue},
@@ -66,6 +70,7 @@ use self::{
     seal::Sealing,
     sequencer::{Sequencer, State},
     set::Set,
+    tail::TailChunks,
     unsealed::{Unsealed, UnsealedOfLog},
     waiters::Waiters,
 };
@@ -85,7 +90,7 @@ use crate::{
         hash::KeyHasher,
         id::{LogId, Position, TenantId, Version},
         limits::{CLOCK_BEHIND_MAX, Limits},
-        read::{Direction, Filter, NameKind, ReadError},
+        read::{Direction, Filter, NameKind, ReadError, TimeRange},
         slot::{Partitions, SLOTS},
         text::Text,
         time::{Clock, Timestamp},
@@ -104,7 +109,8 @@ pub(crate) struct Shared {
     recent: Arc<Recent>,
     blocks: Arc<BlockCache>,
     open_segments: Arc<OpenSegments>,
-    scans: Arc<ScanRoom>,
+    pub(crate) scans: Arc<ScanRoom>,
+    tail: Arc<TailChunks>,
     keep: Arc<KeepBudget>,
     unsealed: Arc<Unsealed>,
     /// Whoever seals a part holds it.
@@ -126,6 +132,7 @@ impl Shared {
             blocks: Arc::new(BlockCache::new(limits.index_cache_bytes)),
             open_segments: Arc::new(OpenSegments::new(limits.segment_cache_bytes)),
             scans: Arc::default(),
+            tail: Arc::new(TailChunks::new(limits.tail_cache_bytes)),
             keep: Arc::new(KeepBudget::new(limits.keep_bytes)),
             unsealed: Arc::new(Unsealed::new(limits.unsealed_events_max)),
             seal_turn: Arc::default(),
@@ -159,7 +166,7 @@ pub(crate) struct Log {
     /// No other log of the process has it.
     number: u64,
     pub(crate) recovery: RecoveryReport,
-    shared: Shared,
+    pub(crate) shared: Shared,
     manifest: Arc<OpenManifest>,
     head: Head,
     index: Index,
@@ -305,6 +312,11 @@ impl Log {
         }
     }
 
+    /// Where its segments are.
+    pub(crate) fn segments_dir(&self) -> PathBuf {
+        self.place.segments_dir()
+    }
+
     /// The last durable position.
     pub(crate) fn head(&self) -> Position {
         self.head.get()
@@ -319,6 +331,12 @@ impl Log {
         self.index.pieces()
     }
 
+    /// A name and its hash, as the pieces know it.
+    pub(crate) fn key<'a>(&self, name: &'a Text) -> Key<'a> {
+        let name = name.as_bytes();
+        (self.index.hasher.hash(name), name)
+    }
+
     /// An entity's last version up to the head, and the position of one of its versions up to there; 0 is that of
     /// version 0.
     pub(crate) fn version_position(
@@ -327,8 +345,7 @@ impl Log {
         version: Version,
         head: Position,
     ) -> Result<(Version, Option<Position>), ReadError> {
-        let name = entity_id.as_bytes();
-        let key = (self.index.hasher.hash(name), name);
+        let key = self.key(entity_id);
         let pieces = self.pieces();
         let last = pieces.count_through(NameKind::Entity, key, head)?;
         let position = match version {
@@ -357,6 +374,28 @@ impl Log {
         self.index.filter(filter)
     }
 
+    /// The positions after one and up to another that were recorded in a time.
+    pub(crate) fn recorded_in(
+        &self,
+        recorded: TimeRange,
+        after: Position,
+        through: Position,
+    ) -> Result<Range<Position>, ReadError> {
+        let before = |time: Timestamp| match Timestamp::from_micros(time.as_micros() - 1) {
+            Some(just_before) => self.position_at(just_before, through),
+            None => Ok(0),
+        };
+        let after = match recorded.since {
+            Some(since) => after.max(before(since)?),
+            None => after,
+        };
+        let last = match recorded.until {
+            Some(until) => before(until)?,
+            None => through,
+        };
+        Ok(after + 1..last + 1)
+    }
+
     /// A forward read of what a filter lets through after one position and up to another, which is its head.
     pub(crate) fn reader(
         self: &Arc<Self>,
@@ -365,18 +404,7 @@ impl Log {
         through: Position,
         partitions: Partitions,
     ) -> Result<Reader, ReadError> {
-        let before = |time: Timestamp| match Timestamp::from_micros(time.as_micros() - 1) {
-            Some(just_before) => self.position_at(just_before, through),
-            None => Ok(0),
-        };
-        let after = match filter.recorded.since {
-            Some(since) => after.max(before(since)?),
-            None => after,
-        };
-        let last = match filter.recorded.until {
-            Some(until) => before(until)?,
-            None => through,
-        };
+        let recorded = self.recorded_in(filter.recorded, after, through)?;
         Ok(Reader {
             log: Arc::clone(self),
             set: Arc::new(self.filter_set(filter)),
@@ -385,7 +413,7 @@ impl Log {
                 division: partitions,
                 occurred: filter.occurred,
             }),
-            range: after + 1..=last,
+            range: recorded.start..=recorded.end - 1,
             direction: Direction::Forward,
             limit: u64::MAX,
             head: through,

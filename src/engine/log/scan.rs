@@ -29,6 +29,13 @@ impl Default for ScanRoom {
     }
 }
 
+impl ScanRoom {
+    /// Room for one, while what is returned lives; `None` if there is none.
+    pub(crate) fn take(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0).try_acquire_owned().ok()
+    }
+}
+
 /// See the module. Copies start anew.
 #[derive(Default)]
 pub(crate) struct Scan {
@@ -120,7 +127,7 @@ impl Log {
         if self.file_at(run.place(position)?.log_offset).is_some() {
             return Ok(None);
         }
-        let Ok(room) = Arc::clone(&self.shared.scans.0).try_acquire_owned() else {
+        let Some(room) = self.shared.scans.take() else {
             return Ok(None);
         };
         Ok(Some(Open {

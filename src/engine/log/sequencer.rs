@@ -191,13 +191,17 @@ fn prejudge(log: &Log, prepared: &Prepared) -> Result<Prejudged, AppendError> {
     })
 }
 
-/// Judges a batch and queues it, or its refusal.
-pub(crate) fn submit(log: &Arc<Log>, prepared: Prepared, waiting: Waiting) {
+/// Judges a batch and queues it, or its refusal; says whether it was the batch, or an answer of success. What is queued
+/// fails only where a write fails, and then so does everything behind it.
+pub(crate) fn submit(log: &Arc<Log>, prepared: Prepared, waiting: Waiting) -> bool {
     // Until nothing is sealed between the look at what is sealed and the batch's turn.
     let (prejudged, pieces, mut sequencer) = loop {
         let prejudged = match prejudge(log, &prepared) {
             Ok(prejudged) => prejudged,
-            Err(refused) => return answer_in_order(log, Err(refused), waiting),
+            Err(refused) => {
+                answer_in_order(log, Err(refused), waiting);
+                return false;
+            }
         };
         let sequencer = log.sequencer.lock();
         // Names are counted in these from here on, whatever is sealed meanwhile.
@@ -209,7 +213,8 @@ pub(crate) fn submit(log: &Arc<Log>, prepared: Prepared, waiting: Waiting) {
     let prejudged = &prejudged;
     if let Err(refused) = sequencer.check_state() {
         drop(sequencer);
-        return waiting.answer(Err(refused));
+        waiting.answer(Err(refused));
+        return false;
     }
     let sealed = prejudged.repeat;
     let judged = match find_repeat(log, &sequencer, &pieces, &prepared.events, sealed) {
@@ -218,7 +223,9 @@ pub(crate) fn submit(log: &Arc<Log>, prepared: Prepared, waiting: Waiting) {
             // What was found does not change any more: compare without holding others up.
             drop(sequencer);
             let outcome = compare_repeat(log, &prepared, &repeat);
-            return answer_judged(log, outcome, waiting);
+            let taken = outcome.is_ok();
+            answer_judged(log, outcome, waiting);
+            return taken;
         }
         Ok(None) => judge(log, &sequencer, &prepared, (prejudged, &pieces)),
     };
@@ -230,13 +237,17 @@ pub(crate) fn submit(log: &Arc<Log>, prepared: Prepared, waiting: Waiting) {
         Err(refused) if may_be_repeat(&prepared, &refused) => {
             drop(sequencer);
             let outcome = find_guarded_repeat(log, &prepared, refused);
-            return answer_judged(log, outcome, waiting);
+            let taken = outcome.is_ok();
+            answer_judged(log, outcome, waiting);
+            return taken;
         }
         Err(refused) => Queued::Answer(Err(refused), waiting),
     };
+    let taken = matches!(queued, Queued::Batch(..));
     queue(log, &mut sequencer, queued);
     drop(sequencer);
     log.shared.unsealed.relieve();
+    taken
 }
 
 /// Queues what was judged against batches that are on their way; if one of those failed, so does this.

@@ -14,19 +14,12 @@ use parquet::{
             RowSelectionPolicy,
         },
     },
+    basic::Type,
     errors::ParquetError,
 };
 
-use super::{
-    blocks::Chunks,
-    reader::Segment,
-    schema::{METADATA, PAYLOAD, TAGS},
-};
-use crate::types::{
-    id::Position,
-    limits::{READ_BATCH_BYTES, READ_BATCH_EVENTS},
-    read::ReadError,
-};
+use super::{blocks::Chunks, reader::Segment};
+use crate::types::{id::Position, limits::READ_BATCH_BYTES, read::ReadError};
 
 /// The columns of some rows.
 pub(crate) struct Batch {
@@ -39,13 +32,43 @@ pub(crate) struct Batch {
 pub(crate) struct Batches {
     segment: Segment,
     chunks: Chunks,
-    columns: &'static [&'static str],
+    columns: Columns,
     /// What is still to be read, in order, without overlaps.
     wanted: VecDeque<Range<Position>>,
     /// The next row group, and the position of its first row.
     next_group: usize,
     next_group_first: Position,
     open: Option<OpenGroup>,
+}
+
+/// Which columns are read, and how many rows at once.
+pub(super) struct Columns {
+    mask: ProjectionMask,
+    /// The columns of texts among them, as the page index numbers columns.
+    texts: Vec<usize>,
+    rows_max: usize,
+}
+
+impl Columns {
+    /// `names` are columns of the segment; at most `rows_max` rows at once.
+    pub(super) fn new(segment: &Segment, names: &[&str], rows_max: usize) -> Self {
+        let metadata = segment.metadata.metadata();
+        let descriptor = metadata.file_metadata().schema_descr();
+        let leaves = descriptor.columns().iter().enumerate();
+        let texts = leaves.filter(|(_, leaf)| {
+            leaf.physical_type() == Type::BYTE_ARRAY
+                && leaf
+                    .path()
+                    .parts()
+                    .first()
+                    .is_some_and(|name| names.contains(&name.as_str()))
+        });
+        Self {
+            texts: texts.map(|(number, _)| number).collect(),
+            mask: ProjectionMask::columns(descriptor, names.iter().copied()),
+            rows_max,
+        }
+    }
 }
 
 /// A row group that is being read.
@@ -61,7 +84,7 @@ impl Batches {
     /// `wanted` is in order, without overlaps and inside the segment.
     pub(super) fn new(
         segment: Segment,
-        columns: &'static [&'static str],
+        columns: Columns,
         wanted: VecDeque<Range<Position>>,
     ) -> Self {
         let inside = segment.positions();
@@ -157,18 +180,16 @@ impl Batches {
             .iter()
             .map(|range| (range.start - first) as usize..(range.end - first) as usize)
             .collect();
-        // Names are short; these are not.
-        let batch_rows = [PAYLOAD, METADATA, TAGS]
-            .iter()
-            .map(|name| rows_of_bounded_bytes(&self.pages(number, group_rows, name), &rows))
-            .fold(READ_BATCH_EVENTS, usize::min);
-        let descriptor = metadata.file_metadata().schema_descr();
+        let texts = self.columns.texts.iter();
+        let batch_rows = texts
+            .map(|leaf| rows_of_bounded_bytes(&self.pages(number, group_rows, *leaf), &rows))
+            .fold(self.columns.rows_max, usize::min);
         ParquetRecordBatchReaderBuilder::new_with_metadata(
             self.chunks.clone(),
             self.segment.metadata.clone(),
         )
         .with_row_groups(vec![number])
-        .with_projection(ProjectionMask::columns(descriptor, self.columns.iter().copied()))
+        .with_projection(self.columns.mask.clone())
         .with_batch_size(batch_rows)
         // Masks would decode what lies between the rows as well.
         .with_row_selection_policy(RowSelectionPolicy::Selectors)
@@ -180,17 +201,9 @@ impl Batches {
     }
 
     /// The pages of a column of texts in a row group: the row behind each, and the bytes of its texts.
-    fn pages(&self, group: usize, group_rows: usize, column: &str) -> Vec<(usize, usize)> {
-        let metadata = self.segment.metadata.metadata();
-        let descriptor = metadata.file_metadata().schema_descr();
-        let is_column = |parts: &[String]| parts.first().is_some_and(|part| part == column);
-        let leaf = descriptor
-            .columns()
-            .iter()
-            .position(|leaf| is_column(leaf.path().parts()));
-        let index = metadata
-            .offset_index()
-            .and_then(|index| index.get(group)?.get(leaf?));
+    fn pages(&self, group: usize, group_rows: usize, leaf: usize) -> Vec<(usize, usize)> {
+        let index = self.segment.metadata.metadata().offset_index();
+        let index = index.and_then(|index| index.get(group)?.get(leaf));
         let Some(index) = index else {
             return vec![(group_rows, usize::MAX)];
         };
@@ -222,7 +235,7 @@ impl Iterator for Batches {
 }
 
 /// Takes so many positions off the front; `None` if there are fewer.
-fn take_rows(
+pub(crate) fn take_rows(
     positions: &mut VecDeque<Range<Position>>,
     mut rows: usize,
 ) -> Option<VecDeque<Range<Position>>> {
@@ -240,7 +253,10 @@ fn take_rows(
 }
 
 /// Takes what is below `end` off the front.
-fn take_until(wanted: &mut VecDeque<Range<Position>>, end: Position) -> VecDeque<Range<Position>> {
+pub(crate) fn take_until(
+    wanted: &mut VecDeque<Range<Position>>,
+    end: Position,
+) -> VecDeque<Range<Position>> {
     let mut taken = VecDeque::new();
     while let Some(range) = wanted.pop_front() {
         if range.end <= end {

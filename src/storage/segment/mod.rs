@@ -5,7 +5,7 @@
 //!                                     blocks of 16 KiB, CRC-32C each    ║ tail, one CRC-32C
 //! ```
 //! - [`schema`]: columns, encodings, and what the footer says beside them.
-//! - [`writer`]: rows to a file; [`sink`]: where its bytes go, summed up on the way.
+//! - [`columns`]: rows to columns; [`writer`]: these to a file; [`sink`]: where its bytes go, summed up on the way.
 //! - [`compact`]: several files to one.
 //! - [`reader`]: opens a file; [`batches`]: reads columns out of it; [`rows`]: makes rows of them; [`blocks`]: checks
 //!   every byte that is touched.
@@ -21,6 +21,7 @@
 
 pub(crate) mod batches;
 mod blocks;
+pub(crate) mod columns;
 pub(crate) mod compact;
 pub(crate) mod content;
 pub(crate) mod describe;

@@ -1,6 +1,7 @@
 //! An open segment: its footer and page index in memory, its data on disk.
 
 use std::{
+    collections::VecDeque,
     iter,
     ops::{Range, RangeInclusive},
     path::PathBuf,
@@ -22,7 +23,7 @@ use parquet::{
 
 use super::{
     BLOCK_BYTES, SegmentSummary, StoredRow,
-    batches::Batches,
+    batches::{Batches, Columns},
     blocks::{Blocks, SegmentFile},
     rows::Rows,
     schema::{COLUMNS, FooterFacts, ROW_COLUMNS, SCHEMA},
@@ -31,6 +32,7 @@ use crate::{
     storage::disk::DiskFile,
     types::{
         id::{LogId, Position},
+        limits::READ_BATCH_EVENTS,
         read::ReadError,
     },
 };
@@ -140,13 +142,13 @@ impl Segment {
     pub(crate) fn batches(&self, positions: &[Position]) -> Rows {
         let runs = positions.chunk_by(|a, b| a + 1 == *b);
         let ranges = runs.map(|run| run[0]..run[0] + run.len() as u64).collect();
-        Rows(Batches::new(self.clone(), &ROW_COLUMNS, ranges))
+        Rows(self.batches_of(&ROW_COLUMNS, READ_BATCH_EVENTS, ranges))
     }
 
     /// The rows from a position, which is inside, to the end; see [`Self::batches`].
     pub(crate) fn scan(&self, from: Position) -> Rows {
         let range = iter::once(from..self.last + 1).collect();
-        Rows(Batches::new(self.clone(), &ROW_COLUMNS, range))
+        Rows(self.batches_of(&ROW_COLUMNS, READ_BATCH_EVENTS, range))
     }
 
     /// Verifies the checksums of all that holds the rows at some positions.
@@ -168,7 +170,19 @@ impl Segment {
     /// All columns of all rows; see [`Self::batches`].
     pub(crate) fn columns(&self) -> Batches {
         let range = iter::once(self.positions()).collect();
-        Batches::new(self.clone(), &COLUMNS, range)
+        self.batches_of(&COLUMNS, READ_BATCH_EVENTS, range)
+    }
+
+    /// Some columns of some rows: at most `rows_max` at once, and about 1 MiB of each column of texts. `wanted` is in
+    /// order, without overlaps and inside.
+    pub(crate) fn batches_of(
+        &self,
+        columns: &[&str],
+        rows_max: usize,
+        wanted: VecDeque<Range<Position>>,
+    ) -> Batches {
+        let columns = Columns::new(self, columns, rows_max);
+        Batches::new(self.clone(), columns, wanted)
     }
 }
 

@@ -40,17 +40,17 @@ use parquet::{
 
 use crate::types::id::{LogId, Position};
 
-pub(super) const POSITION: &str = "position";
-pub(super) const ENTITY_ID: &str = "entity_id";
-pub(super) const VERSION: &str = "version";
-pub(super) const EVENT_TYPE: &str = "event_type";
-pub(super) const EVENT_ID: &str = "event_id";
-pub(super) const RECORDED_AT: &str = "recorded_at";
-pub(super) const OCCURRED_AT: &str = "occurred_at";
-pub(super) const SCHEMA_ID: &str = "schema_id";
-pub(super) const PAYLOAD: &str = "payload";
-pub(super) const METADATA: &str = "metadata";
-pub(super) const TAGS: &str = "tags";
+pub(crate) const POSITION: &str = "position";
+pub(crate) const ENTITY_ID: &str = "entity_id";
+pub(crate) const VERSION: &str = "version";
+pub(crate) const EVENT_TYPE: &str = "event_type";
+pub(crate) const EVENT_ID: &str = "event_id";
+pub(crate) const RECORDED_AT: &str = "recorded_at";
+pub(crate) const OCCURRED_AT: &str = "occurred_at";
+pub(crate) const SCHEMA_ID: &str = "schema_id";
+pub(crate) const PAYLOAD: &str = "payload";
+pub(crate) const METADATA: &str = "metadata";
+pub(crate) const TAGS: &str = "tags";
 
 /// All of them, in the order of the file.
 pub(super) const COLUMNS: [&str; 11] = [
@@ -81,7 +81,7 @@ pub(super) const ROW_COLUMNS: [&str; 9] = [
 ];
 
 /// Times are UTC; the name is the one that readers give the type.
-pub(super) const TIME_ZONE: &str = "UTC";
+pub(crate) const TIME_ZONE: &str = "UTC";
 
 const FORMAT: &str = "1";
 const FORMAT_KEY: &str = "annals.format";
@@ -118,6 +118,15 @@ pub(crate) static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
 /// One tag of the list.
 pub(super) fn tag_field() -> Field {
     Field::new("element", DataType::Utf8, false)
+}
+
+/// Bytes that each row has in a column of a record batch, whatever it holds: what its texts take comes on top.
+pub(crate) fn fixed_width(column: &str) -> usize {
+    match column {
+        POSITION | VERSION | RECORDED_AT | OCCURRED_AT => size_of::<i64>(),
+        TAGS => 2 * size_of::<i32>(),
+        _ => size_of::<i32>(),
+    }
 }
 
 /// The sizes of the parts of a segment.

@@ -248,15 +248,21 @@ impl Plain {
         if batch.events.is_empty() && batch.cursors.is_empty() {
             return Err(AppendError::Invalid(Violations::one("events", "")));
         }
-        let limit = |what, size, limit| {
+        let limit = |field: &str, what, size, limit| {
             if size > limit {
-                Err(AppendError::TooLarge { what, size, limit })
+                let field = field.to_owned();
+                Err(AppendError::TooLarge {
+                    field,
+                    what,
+                    size,
+                    limit,
+                })
             } else {
                 Ok(())
             }
         };
         let what = "the number of events of the batch";
-        limit(what, batch.events.len(), limits.batch_events_max)?;
+        limit("events", what, batch.events.len(), limits.batch_events_max)?;
         let mut fields = Vec::new();
         for (i, guard) in batch.guards.iter().enumerate() {
             match guard {
@@ -285,13 +291,15 @@ impl Plain {
         }
         let bytes = batch.events.iter().map(stored_bytes).sum();
         limit(
+            "events",
             "the size of the batch in bytes",
             bytes,
             limits.batch_bytes_max,
         )?;
         for (i, event) in batch.events.iter().enumerate() {
-            let what = "the size of an event in bytes";
-            limit(what, stored_bytes(event), limits.event_bytes_max)?;
+            let what = "the size of the event in bytes";
+            let field = format!("events[{i}]");
+            limit(&field, what, stored_bytes(event), limits.event_bytes_max)?;
             name(
                 &mut fields,
                 &event.entity_id,

@@ -285,7 +285,7 @@ fn log_id() -> impl Strategy<Value = Option<bool>> {
     prop_oneof![40 => Just(None), 4 => Just(Some(true)), 1 => Just(Some(false))]
 }
 
-fn batch() -> impl Strategy<Value = BatchPlan> {
+pub(super) fn batch() -> impl Strategy<Value = BatchPlan> {
     let events = prop_oneof![
         30 => vec(event(), 1..4),
         1 => vec(event(), 0..1),
@@ -431,7 +431,7 @@ fn filter() -> impl Strategy<Value = FilterPlan> {
         )
 }
 
-fn read() -> impl Strategy<Value = ReadPlan> {
+pub(super) fn read() -> impl Strategy<Value = ReadPlan> {
     (
         filter(),
         option::of(position()),

@@ -72,15 +72,15 @@ impl Clock for StillClock {
 }
 
 /// Both sides.
-struct Run {
+pub(super) struct Run {
     dir: TempDir,
     disk: Arc<dyn Disk>,
     options: EngineOptions,
     clock: Arc<StillClock>,
-    plain: Plain,
+    pub(super) plain: Plain,
     /// None only between two of them.
     engine: Option<Engine>,
-    tenant: Tenant,
+    pub(super) tenant: Tenant,
     following: Vec<Following>,
     ids: u128,
 }
@@ -176,6 +176,7 @@ impl Run {
             Operation::Read(plan) => {
                 let request = self.pick().read(plan);
                 self.read(&request).await;
+                self.scan(&request).await;
             }
             Operation::Event(plan) => {
                 let position = self.pick().position(*plan);
@@ -202,6 +203,8 @@ impl Run {
             Operation::List(plan) => {
                 let request = self.pick().list(plan);
                 self.list(&request, plan.types);
+                let head = request.head.unwrap_or(self.plain.head());
+                self.scan_entities(head.min(self.plain.head())).await;
             }
             Operation::Cursor(name) => {
                 let name = pick::cursor(*name);
@@ -462,7 +465,7 @@ fn bare_append(error: AppendError) -> AppendError {
     }
 }
 
-fn bare_read(error: ReadError) -> ReadError {
+pub(super) fn bare_read(error: ReadError) -> ReadError {
     match error {
         ReadError::Invalid(violations) => ReadError::Invalid(bare(violations)),
         other => other,

@@ -1,0 +1,117 @@
+//! A scan of events that goes on: what stands in the log, then what is appended. One code path, as in a subscription:
+//! scan from the position to the head, then wait.
+
+use std::sync::Arc;
+
+use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use tokio::{select, time::sleep};
+
+use super::{ScanBatch, events::Events, in_background};
+use crate::{
+    engine::{log::waiters::Waiter, tenant::Tenant},
+    telemetry,
+    types::{id::Position, limits::CHECKPOINT_EVERY, read::ReadError, scan::ScanRequest},
+};
+
+/// See the module.
+pub(super) struct Follow {
+    tenant: Tenant,
+    request: ScanRequest,
+    schema: SchemaRef,
+    waiter: Waiter,
+    /// There may be wanted events between the position and the head.
+    look: bool,
+    /// Everything wanted up to here was given.
+    position: Position,
+    /// Rows still wanted.
+    limit: u64,
+    /// The scan up to a head, and that.
+    scan: Option<(Option<Box<Events>>, Position)>,
+}
+
+impl Follow {
+    pub(super) fn new(
+        tenant: &Tenant,
+        request: &ScanRequest,
+        limit: u64,
+        schema: SchemaRef,
+    ) -> Self {
+        let waiter = tenant.log.waiters().register(&tenant.scan_set(request));
+        telemetry::subscribers_changed(1);
+        Self {
+            tenant: tenant.clone(),
+            request: request.clone(),
+            schema,
+            waiter,
+            look: true,
+            position: request.after,
+            limit,
+            scan: None,
+        }
+    }
+
+    /// The next rows; an empty batch when none came for a while.
+    pub(super) async fn next(&mut self) -> Result<Option<ScanBatch>, ReadError> {
+        loop {
+            if self.limit == 0 {
+                return Ok(None);
+            }
+            if let Some((events, head)) = &mut self.scan {
+                let head = *head;
+                if let Some((rows, position)) = in_background(events, Events::next).await? {
+                    self.position = position;
+                    self.limit -= rows.num_rows() as u64;
+                    if rows.num_rows() > 0 {
+                        return Ok(Some(self.batch(rows, head)));
+                    }
+                    continue;
+                }
+                self.scan = None;
+            }
+            let head = self.tenant.log.head();
+            if self.look && head > self.position {
+                self.look = false;
+                let range = (self.position, head);
+                let events = Events::new(
+                    &self.tenant,
+                    &self.request,
+                    range,
+                    self.limit,
+                    Arc::clone(&self.schema),
+                )?;
+                self.scan = Some((Some(Box::new(events)), head));
+                continue;
+            }
+            self.look = false;
+            select! {
+                () = self.waiter.woken() => self.look = true,
+                () = sleep(CHECKPOINT_EVERY) => {
+                    // How far has the log come without anything for us?
+                    let through = self.tenant.log.waiters().woken_through();
+                    if self.waiter.was_woken() {
+                        self.look = true;
+                        continue;
+                    }
+                    self.position = self.position.max(through);
+                    let nothing = RecordBatch::new_empty(Arc::clone(&self.schema));
+                    return Ok(Some(self.batch(nothing, self.position)));
+                }
+            }
+        }
+    }
+
+    fn batch(&self, rows: RecordBatch, head: Position) -> ScanBatch {
+        ScanBatch {
+            rows,
+            position: Some(self.position),
+            head,
+        }
+    }
+}
+
+impl Drop for Follow {
+    fn drop(&mut self) {
+        self.tenant.log.waiters().remove(&self.waiter);
+        telemetry::subscribers_changed(-1);
+    }
+}
