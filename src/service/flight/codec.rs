@@ -7,6 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use arrow::buffer::Buffer;
 use arrow_flight::{FlightData, Ticket};
 use bytes::{BufMut, Bytes};
 use futures_util::future::BoxFuture;
@@ -107,7 +108,7 @@ impl Encoder for MessageEncoder {
 
 impl Message {
     fn body_bytes(&self) -> usize {
-        self.body.iter().map(|part| part.len()).sum()
+        self.body.iter().map(Buffer::len).sum()
     }
 
     fn head(&self) -> FlightData {
