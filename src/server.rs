@@ -24,7 +24,9 @@ use crate::{
         FILE_DESCRIPTOR_SET, admin_service_server::AdminServiceServer,
         ingest_service_server::IngestServiceServer, query_service_server::QueryServiceServer,
     },
-    service::{Admin, FLIGHT_MESSAGE_FACTOR, Flight, Ingest, Query, call::Calls, gate::Gate},
+    service::{
+        Admin, DoGet, FLIGHT_MESSAGE_FACTOR, Flight, Ingest, Query, call::Calls, gate::Gate,
+    },
     telemetry::{self, MetricsPage},
     types::time::{Clock, SystemClock},
 };
@@ -170,6 +172,7 @@ async fn routes(
         .message_bytes_max
         .saturating_mul(FLIGHT_MESSAGE_FACTOR);
     let flight = Flight::new(gate.clone(), drain.clone(), flight_bytes_max, ticket_key);
+    let do_get = DoGet::new(flight.clone());
     let flight = FlightServiceServer::new(flight).max_decoding_message_size(flight_bytes_max);
     let query = QueryServiceServer::new(Query {
         gate,
@@ -192,7 +195,8 @@ async fn routes(
         .add_service(flight)
         .add_service(health_service)
         .add_service(reflection);
-    Ok((health, routes.prepare()))
+    let routes = routes.into_axum_router().route_service(DoGet::PATH, do_get);
+    Ok((health, Routes::from(routes).prepare()))
 }
 
 fn serve(

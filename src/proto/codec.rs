@@ -43,7 +43,7 @@ where
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        ProstDecoder(PhantomData)
+        ProstDecoder::default()
     }
 }
 
@@ -56,6 +56,8 @@ impl<T: Message> Encoder for ProstEncoder<T> {
     type Error = Status;
 
     fn encode(&mut self, item: T, buf: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        // Large ones would else be copied each time the buffer grows.
+        buf.reserve(item.encoded_len());
         item.encode(buf)
             .map_err(|e| Status::internal(format!("encoding a message: {e}")))
     }
@@ -68,6 +70,12 @@ impl<T: Message> Encoder for ProstEncoder<T> {
 /// See [`Codec`].
 #[derive(Debug)]
 pub struct ProstDecoder<U>(PhantomData<fn() -> U>);
+
+impl<U> Default for ProstDecoder<U> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
 
 impl<U: Message + Default> Decoder for ProstDecoder<U> {
     type Item = U;

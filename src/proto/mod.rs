@@ -8,7 +8,7 @@ mod codec;
 
 pub(crate) use batch::EventFields;
 pub use batch::{EventBatch, EventView, EventViews, MalformedEvent, Tags};
-pub use codec::Codec;
+pub use codec::{Codec, ProstDecoder};
 
 /// What reflection serves: the descriptors of `proto/`, comments included.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/annals.bin"));

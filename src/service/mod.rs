@@ -18,6 +18,6 @@ mod task;
 mod token;
 
 pub(crate) use admin::Admin;
-pub(crate) use flight::{Flight, MESSAGE_FACTOR as FLIGHT_MESSAGE_FACTOR};
+pub(crate) use flight::{DoGet, Flight, MESSAGE_FACTOR as FLIGHT_MESSAGE_FACTOR};
 pub(crate) use ingest::Ingest;
 pub(crate) use query::Query;

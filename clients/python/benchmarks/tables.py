@@ -157,7 +157,7 @@ def main() -> None:
         server.start()
         pid = server.pid
         try:
-            with fl.connect(server.url.replace("http", "grpc")) as client, annals.Client(server.url) as store:
+            with fl.connect(server.url.replace("http", "grpc")) as client, annals.connect(server.url) as store:
                 print(f"DoPut, batches of {BATCH_ROWS:,}: {put(client, args.events):,.0f} events/s", flush=True)
                 while True:
                     stats = store.stats().tenants[0]

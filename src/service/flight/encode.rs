@@ -1,13 +1,15 @@
 //! Record batches → Flight's messages, in Arrow's stream format without compression: the schema first, then rows.
 //!
 //! Batches are cut where they are larger than a message should be. A cut copies nothing, and the format takes of each
-//! column what the cut holds; so rows are copied once, into their message.
+//! column what the cut holds; a message keeps the columns where they are, and they are copied once, onto the wire
+//! (`codec`).
 
 use arrow::{
     array::{Array, AsArray, RecordBatch},
+    buffer::Buffer,
     datatypes::Schema,
     error::ArrowError,
-    ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions},
+    ipc::writer::{IpcWriteOptions, StreamEncoder},
 };
 use arrow_flight::{FlightData, IpcMessage, SchemaAsIpc};
 use bytes::Bytes;
@@ -22,43 +24,51 @@ pub(super) fn schema(schema: &Schema) -> Result<Bytes, Refusal> {
     message.map(|message| message.0).map_err(|e| failed(&e))
 }
 
-/// Encodes the messages of one stream.
-pub(super) struct Encoder {
-    options: IpcWriteOptions,
-    dictionaries: DictionaryTracker,
-    context: IpcWriteContext,
+/// A message of a stream: `arrow.flight.protocol.FlightData` with its body in pieces.
+pub(crate) struct Message {
+    /// The schema, or how the rows lie in the body.
+    pub(super) header: Bytes,
+    /// What is told of the rows.
+    pub(super) told: Bytes,
+    /// The columns.
+    pub(super) body: Vec<Buffer>,
 }
 
-impl Encoder {
-    pub(super) fn new() -> Self {
-        Self {
-            options: IpcWriteOptions::default(),
-            dictionaries: DictionaryTracker::new(false),
-            context: IpcWriteContext::default(),
-        }
-    }
+/// Encodes the messages of one stream.
+pub(super) struct Encoder(StreamEncoder);
 
-    /// The first message.
-    pub(super) fn schema(&self, schema: &Schema) -> FlightData {
-        SchemaAsIpc::new(schema, &self.options).into()
+impl Encoder {
+    /// And the first message.
+    pub(super) fn new(given: &Schema) -> Result<(Self, Message), Refusal> {
+        let message = Message {
+            header: FlightData::from(SchemaAsIpc::new(given, &IpcWriteOptions::default()))
+                .data_header,
+            told: Bytes::new(),
+            body: Vec::new(),
+        };
+        let mut encoder = StreamEncoder::try_new(given).map_err(|e| failed(&e))?;
+        // It begins with the schema in its own framing, which Flight does without.
+        let nothing = RecordBatch::new_empty(given.clone().into());
+        encoder.encode(&nothing).map_err(|e| failed(&e))?;
+        Ok((Self(encoder), message))
     }
 
     /// Rows, with what is told of them.
-    pub(super) fn rows(
-        &mut self,
-        rows: &RecordBatch,
-        told: impl Into<Bytes>,
-    ) -> Result<FlightData, Refusal> {
-        // The next message is probably as large. Behind an empty one nothing may come for long.
-        self.context.set_reserve_scratch(rows.num_rows() > 0);
-        let encoded = IpcDataGenerator {}.encode(
-            rows,
-            &mut self.dictionaries,
-            &self.options,
-            &mut self.context,
-        );
-        let (_, encoded) = encoded.map_err(|e| failed(&e))?;
-        Ok(FlightData::from(encoded).with_app_metadata(told))
+    pub(super) fn rows(&mut self, rows: &RecordBatch, told: String) -> Result<Message, Refusal> {
+        let mut parts = self.0.encode(rows).map_err(|e| failed(&e))?.into_iter();
+        // Four bytes that say that it goes on, and how long the header is that follows.
+        let framing = parts.next().unwrap_or_default();
+        let header_bytes = framing.get(4..8).and_then(|bytes| bytes.try_into().ok());
+        let header_bytes = header_bytes.map_or(0, u32::from_le_bytes) as usize;
+        let mut header = Vec::with_capacity(header_bytes);
+        while header.len() < header_bytes {
+            header.extend_from_slice(&parts.next().unwrap_or_default());
+        }
+        Ok(Message {
+            header: header.into(),
+            told: told.into(),
+            body: parts.collect(),
+        })
     }
 }
 
@@ -110,10 +120,8 @@ fn failed(error: &ArrowError) -> Refusal {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, ListBuilder, StringArray, StringBuilder};
-    use prost::Message;
-
     use super::*;
+    use arrow::array::{ArrayRef, ListBuilder, StringArray, StringBuilder};
 
     fn text(rows: impl IntoIterator<Item = usize>) -> ArrayRef {
         let texts = rows.into_iter().map(|bytes| "x".repeat(bytes));
@@ -121,13 +129,13 @@ mod tests {
     }
 
     fn messages(rows: &RecordBatch) -> Vec<(usize, usize)> {
-        let mut encoder = Encoder::new();
+        let (mut encoder, _) = Encoder::new(&rows.schema()).unwrap();
         let mut from = 0;
         let mut messages = Vec::new();
         while from < rows.num_rows() {
             let rest = rows.slice(from, rows.num_rows() - from);
             let count = rows_of_a_message(&rest).unwrap();
-            let message = encoder.rows(&rest.slice(0, count), "{}").unwrap();
+            let message = encoder.rows(&rest.slice(0, count), "{}".into()).unwrap();
             messages.push((count, message.encoded_len()));
             from += count;
         }

@@ -11,14 +11,13 @@ use arrow::{
     datatypes::{Int64Type, SchemaRef},
     error::ArrowError,
 };
-use arrow_flight::FlightData;
 use futures_util::stream::{self, BoxStream};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::{
     super::status::Refusal,
-    encode::{Encoder, rows_of_a_message},
+    encode::{Encoder, Message, rows_of_a_message},
     queries::Running,
 };
 use crate::{
@@ -42,19 +41,20 @@ pub(super) fn get(
     mut request: ScanRequest,
     query: Option<Running>,
     drain: CancellationToken,
-) -> Result<BoxStream<'static, Result<FlightData, Status>>, Refusal> {
+) -> Result<BoxStream<'static, Result<Message, Status>>, Refusal> {
     let given = schema::of(&request.table, &request.columns)?;
     // Read even if it is not given: where a batch becomes several messages, each says how far it goes.
     let has_positions = request.table != Table::Entities;
     if has_positions && given.column_with_name(POSITION).is_none() {
         request.columns.push(POSITION.to_owned());
     }
+    let (encoder, schema) = Encoder::new(&given)?;
     let sending = Sending {
         scan: tenant.scan(&request)?,
         log_id: tenant.log_id(),
-        encoder: Encoder::new(),
+        encoder,
         given,
-        next: Next::Schema,
+        next: Next::Message(schema),
         query,
         drain,
     };
@@ -75,7 +75,7 @@ struct Sending {
 
 /// What comes next.
 enum Next {
-    Schema,
+    Message(Message),
     Batch,
     /// What is left of a batch that is too large for one message.
     Rest(ScanBatch),
@@ -83,7 +83,7 @@ enum Next {
 }
 
 impl Sending {
-    async fn next(mut self) -> Option<(Result<FlightData, Status>, Self)> {
+    async fn next(mut self) -> Option<(Result<Message, Status>, Self)> {
         let message = self.message().await.transpose()?;
         if message.is_err() {
             self.next = Next::Nothing;
@@ -91,9 +91,9 @@ impl Sending {
         Some((message.map_err(Refusal::into_status), self))
     }
 
-    async fn message(&mut self) -> Result<Option<FlightData>, Refusal> {
+    async fn message(&mut self) -> Result<Option<Message>, Refusal> {
         let batch = match std::mem::replace(&mut self.next, Next::Batch) {
-            Next::Schema => return Ok(Some(self.encoder.schema(&self.given))),
+            Next::Message(message) => return Ok(Some(message)),
             Next::Rest(batch) => batch,
             Next::Batch => match self.batch().await? {
                 Some(batch) => batch,
@@ -121,7 +121,7 @@ impl Sending {
     }
 
     /// A batch as a message, as far as it fits into one.
-    fn encode(&mut self, mut batch: ScanBatch) -> Result<FlightData, Refusal> {
+    fn encode(&mut self, mut batch: ScanBatch) -> Result<Message, Refusal> {
         let (all, count) = (
             batch.rows.num_rows(),
             rows_of_a_message(&self.given(&batch.rows)?)?,

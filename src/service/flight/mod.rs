@@ -1,12 +1,13 @@
 //! Arrow Flight: the log as tables of record batches, over the same port.
 //!
 //! - `DoPut` appends ([`put`]).
-//! - `DoGet` scans ([`get`]), what a ticket says ([`ticket`]), which tables there are ([`info`]).
+//! - `DoGet` scans ([`get`]), how that gets onto the wire ([`codec`]), what a ticket says ([`ticket`]), which tables there are ([`info`]).
 //! - `DoAction` ends scans and renews tickets ([`action`]).
 //!
 //! Not here: what gRPC appends and reads (`ingest`, `query`), what a scan gives (`engine/table`).
 
 mod action;
+mod codec;
 mod encode;
 mod get;
 mod info;
@@ -27,6 +28,7 @@ use futures_util::stream::{self, BoxStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
+pub(crate) use self::codec::DoGet;
 use self::{queries::Queries, ticket::Tickets};
 use super::{
     gate::Gate,
@@ -65,6 +67,18 @@ impl Flight {
             tickets: Tickets::new(ticket_key),
             queries: Queries::default(),
         }
+    }
+}
+
+impl Flight {
+    async fn get(&self, request: Request<Ticket>) -> Result<Answers<encode::Message>, Status> {
+        let tenant = self.gate.tenant(request.metadata()).await?;
+        let ticket = self
+            .tickets
+            .open(&request.get_ref().ticket, tenant.log_id())?;
+        let query = ticket.query.map(|query| self.queries.run(query));
+        let drain = self.drain.child_token();
+        Ok(get::get(&tenant, ticket.scan, query.transpose()?, drain)?)
     }
 }
 
@@ -151,18 +165,9 @@ impl FlightService for Flight {
 
     type DoGetStream = Answers<FlightData>;
 
-    async fn do_get(
-        &self,
-        request: Request<Ticket>,
-    ) -> Result<Response<Self::DoGetStream>, Status> {
-        let tenant = self.gate.tenant(request.metadata()).await?;
-        let ticket = self
-            .tickets
-            .open(&request.get_ref().ticket, tenant.log_id())?;
-        let query = ticket.query.map(|query| self.queries.run(query));
-        let drain = self.drain.child_token();
-        let messages = get::get(&tenant, ticket.scan, query.transpose()?, drain)?;
-        Ok(Response::new(messages))
+    /// [`DoGet`] stands in front of it.
+    async fn do_get(&self, _: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
+        Err(Refusal::unimplemented("DoGet without its codec").into())
     }
 
     type DoExchangeStream = Answers<FlightData>;
