@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use arrow::array::RecordBatch;
@@ -27,6 +27,9 @@ use crate::types::{
     append::{CursorRecord, Expect, Guard, QueryItem, Violations},
     id::{LogId, Position, Version},
 };
+
+/// Batches that are sent and whose results were not taken; beyond, no more are asked for.
+const UNANSWERED_MAX: usize = 64;
 
 /// What must hold for a table to be appended, and what is committed with it. By default nothing.
 ///
@@ -96,6 +99,7 @@ impl Client {
             source: Source::new(Box::pin(batches)),
             results: None,
             retry: Retry::of(&self.options),
+            failed: false,
         })
     }
 }
@@ -109,12 +113,23 @@ pub struct Ingesting {
     /// `None` before the first try, and after one that was lost.
     results: Option<Streaming<PutResult>>,
     retry: Retry,
+    /// An error was told.
+    failed: bool,
 }
 
 impl Ingesting {
     /// The next result, in the order of the batches; `None` once all are stored. After an error nothing more comes, and
     /// nothing behind the batch that it is about is stored.
     pub async fn next(&mut self) -> Result<Option<Ingested>, ClientError> {
+        if self.failed {
+            return Ok(None);
+        }
+        let next = self.next_result().await;
+        self.failed = next.is_err();
+        next
+    }
+
+    async fn next_result(&mut self) -> Result<Option<Ingested>, ClientError> {
         loop {
             match self.try_next().await {
                 Ok(Some(result)) => {
@@ -157,6 +172,8 @@ struct Batches {
     unanswered: VecDeque<RecordBatch>,
     /// How many of these this try has sent.
     sent: usize,
+    /// Who waits to send more.
+    waiting: Option<Waker>,
     /// The number of the try: what is left of an earlier one takes nothing any more.
     attempt: u64,
     failure: Option<ClientError>,
@@ -168,6 +185,7 @@ impl Source {
             rest: rest.fuse(),
             unanswered: VecDeque::new(),
             sent: 0,
+            waiting: None,
             attempt: 0,
             failure: None,
         })))
@@ -193,6 +211,9 @@ impl Source {
         let mut batches = self.0.lock();
         batches.unanswered.pop_front();
         batches.sent = batches.sent.saturating_sub(1);
+        if let Some(waiting) = batches.waiting.take() {
+            waiting.wake();
+        }
     }
 
     fn take_failure(&self) -> Option<ClientError> {
@@ -209,8 +230,17 @@ impl Batches {
             self.sent += 1;
             return Poll::Ready(Some(Ok(batch.clone())));
         }
-        let Some(batch) = ready!(self.rest.poll_next_unpin(cx)) else {
-            return Poll::Ready(None);
+        if self.unanswered.len() >= UNANSWERED_MAX {
+            self.waiting = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let batch = loop {
+            match ready!(self.rest.poll_next_unpin(cx)) {
+                None => return Poll::Ready(None),
+                // Nothing to append, and nothing is answered.
+                Some(batch) if batch.num_rows() == 0 => {}
+                Some(batch) => break batch,
+            }
         };
         Poll::Ready(Some(with_ids(batch).inspect(|batch| {
             self.unanswered.push_back(batch.clone());

@@ -28,8 +28,8 @@ fn flip_some(log: &SealedLog, path: &Path, step: usize, seed: u64) -> (usize, us
             let disk = log.disk.restart();
             disk.flip(path, bit);
             let turn = rng.below(40);
-            // The second question reads everything.
-            let chosen = |number: usize| number < 2 || number % 40 == turn;
+            // The second question scans everything, the third one reads it.
+            let chosen = |number: usize| number < 3 || number % 40 == turn;
             let context = format!("bit {bit}");
             told += usize::from(log.ask_damaged(&disk, path, chosen, &context) > 0);
         }

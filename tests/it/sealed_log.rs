@@ -5,10 +5,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arrow::{
+    array::{AsArray, RecordBatch},
+    compute::concat_batches,
+    datatypes::Int64Type,
+};
+
 use annals::{
     AppendError, AsOf, Batch, Direction, Engine, EngineOptions, EntityState, Event, Expect, Filter,
     ListRequest, Listing, NewEvent, OpenError, Position, Query, QueryItem, ReadError, ReadRequest,
-    Tenant, Text, Timestamp,
+    ScanRequest, Tenant, Text, Timestamp,
     storage::log::file::{FileHeader, HEADER_BYTES},
 };
 use tokio::runtime::Runtime;
@@ -41,6 +47,7 @@ pub(crate) struct SealedLog {
 #[derive(Debug, Clone)]
 pub(crate) enum Question {
     Read(ReadRequest),
+    Scan(ScanRequest),
     Event(Position),
     EventById(uuid::Uuid),
     State(Text, Option<AsOf>),
@@ -54,6 +61,7 @@ pub(crate) enum Question {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Answer {
     Events(Vec<Event>),
+    Rows(RecordBatch),
     State(EntityState),
     Names(Listing),
     Appended(Result<annals::Appended, AppendError>),
@@ -135,6 +143,13 @@ impl SealedLog {
                         wanted.reverse();
                     }
                     assert_eq!(*found, wanted, "{question:?}");
+                }
+                (Question::Scan(request), Answer::Rows(rows)) => {
+                    let wanted = events.iter().filter(|e| lets_through(&request.filter, e));
+                    let wanted = wanted.map(|event| event.position().cast_signed());
+                    let found = rows.column_by_name("position").unwrap();
+                    let found = found.as_primitive::<Int64Type>().values().iter().copied();
+                    assert!(found.eq(wanted), "{question:?}");
                 }
                 (Question::Event(position), Answer::Events(found)) => {
                     assert_eq!(*found, [events[*position as usize - 1].clone()]);
@@ -306,6 +321,11 @@ fn questions(events: &[Event], batches: &[Batch]) -> Vec<Question> {
     });
     let mut questions = vec![Question::Stats];
     for filter in filters {
+        let scan = Question::Scan(ScanRequest {
+            filter: filter.clone(),
+            ..ScanRequest::default()
+        });
+        questions.push(scan);
         for direction in [Direction::Forward, Direction::Backward] {
             questions.push(Question::Read(ReadRequest {
                 filter: filter.clone(),
@@ -353,6 +373,7 @@ fn questions(events: &[Event], batches: &[Batch]) -> Vec<Question> {
 fn ask(runtime: &Runtime, tenant: &Tenant, question: &Question) -> Answer {
     let answered = match question {
         Question::Read(request) => read(tenant, request).map(Answer::Events),
+        Question::Scan(request) => runtime.block_on(scan(tenant, request)).map(Answer::Rows),
         Question::Event(position) => runtime
             .block_on(tenant.event(*position))
             .map(|event| Answer::Events(vec![event])),
@@ -388,6 +409,22 @@ fn read(tenant: &Tenant, request: &ReadRequest) -> Result<Vec<Event>, ReadError>
         all.extend(events);
     }
     Ok(all)
+}
+
+/// All rows, gathered; an error comes again.
+async fn scan(tenant: &Tenant, request: &ScanRequest) -> Result<RecordBatch, ReadError> {
+    let mut scan = tenant.scan(request)?;
+    let mut batches = Vec::new();
+    loop {
+        match scan.next().await {
+            Ok(Some(batch)) => batches.push(batch.rows),
+            Ok(None) => return Ok(concat_batches(scan.schema(), &batches).unwrap()),
+            Err(error) => {
+                assert_eq!(scan.next().await.err().as_ref(), Some(&error));
+                return Err(error);
+            }
+        }
+    }
 }
 
 /// The position that a request sees the log at.

@@ -33,6 +33,8 @@ use crate::{
 
 /// Names that a piece is asked for at once.
 const PAGE_NAMES: usize = 8_192;
+/// Names that are looked at for one batch: then the caller is heard.
+const LOOK_NAMES: usize = 1 << 18;
 
 /// See the module.
 pub(super) struct Entities {
@@ -95,20 +97,24 @@ impl Entities {
         }
     }
 
-    /// The next rows; a scan without rows gives one empty batch.
+    /// The next rows; none where few of very many are wanted. A scan without rows gives one empty batch.
     pub(super) fn next(&mut self) -> Result<Option<RecordBatch>, ReadError> {
         let mut found = Vec::new();
-        while found.len() < PAGE_NAMES && (found.len() as u64) < self.limit {
+        let (mut looked, mut more) = (0, true);
+        while found.len() < PAGE_NAMES && (found.len() as u64) < self.limit && looked < LOOK_NAMES {
             let Some(next) = self.next_name()? else {
+                more = false;
                 break;
             };
+            looked += 1;
             let partition = self.division.of_slot(slot(&next.name));
             if self.partitions.is_empty() || self.partitions.contains(&partition) {
                 found.push(next);
             }
         }
         self.limit -= found.len() as u64;
-        if found.is_empty() && self.told {
+        let ended = self.limit == 0 || !more;
+        if found.is_empty() && self.told && ended {
             return Ok(None);
         }
         self.told = true;

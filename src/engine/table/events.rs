@@ -34,6 +34,9 @@ use crate::{
 const PAGE_ROWS: usize = 64 << 10;
 /// Smaller batches are gathered into one.
 const GATHER_ROWS: usize = 1_024;
+/// Rows that are looked at for one batch, if the filter lets none of them through: then the caller is told how far it is,
+/// and may end it.
+const LOOK_ROWS: usize = 1 << 18;
 /// Rows of a chunk of the tail that are read by themselves: where more are wanted all of it is converted.
 const SPARSE_ROWS: usize = 256;
 
@@ -57,8 +60,12 @@ pub(super) struct Events {
     open: Option<OpenSegment>,
     /// All wanted up to here was given.
     position: Position,
-    /// The position was given.
-    told: bool,
+    /// The position that was given last.
+    told: Option<Position>,
+    /// Rows that were read for the batch that is being made.
+    looked_rows: usize,
+    /// Why nothing comes any more.
+    failed: Option<ReadError>,
 }
 
 /// A segment that is being read.
@@ -113,22 +120,32 @@ impl Events {
             pending: VecDeque::new(),
             open: None,
             position: after,
-            told: false,
+            told: None,
+            looked_rows: 0,
+            failed: None,
         })
     }
 
-    /// The next rows, and the position up to which all was given. The last batch is at the head, unless the limit ends
-    /// it.
+    /// The next rows, and the position up to which all was given. Without rows where none were found among very many. The
+    /// last batch is at the head, unless the limit ends it. An error comes again with every further call.
     pub(super) fn next(&mut self) -> Result<Option<(RecordBatch, Position)>, ReadError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
         let mut gathered: Vec<RecordBatch> = Vec::new();
         let (mut rows, mut bytes) = (0, 0);
+        self.looked_rows = 0;
         while self.limit > 0 && rows < GATHER_ROWS && bytes < READ_BATCH_BYTES {
             let batch = match self.next_batch() {
                 Ok(Some(batch)) => batch,
                 Ok(None) => break,
-                Err(error) if gathered.is_empty() => return Err(error),
-                // It comes again, behind what was read before it.
-                Err(_) => break,
+                Err(error) => {
+                    self.failed = Some(error.clone());
+                    if gathered.is_empty() {
+                        return Err(error);
+                    }
+                    break;
+                }
             };
             rows += batch.num_rows();
             bytes += batch.get_array_memory_size();
@@ -138,40 +155,42 @@ impl Events {
         let batch = match gathered.len() {
             0 => {
                 // Where it ends is told once.
-                if self.limit == 0 || self.told && self.position >= self.head {
+                if self.limit == 0 || self.told.is_some_and(|told| told >= self.head) {
                     return Ok(None);
                 }
-                self.position = self.position.max(self.head);
+                self.position = self.position.max(self.looked_at());
                 RecordBatch::new_empty(Arc::clone(&self.schema))
             }
             1 => gathered.remove(0),
             _ => concat_batches(&self.schema, &gathered).map_err(|e| self.undecodable(&e))?,
         };
-        self.told = true;
+        self.told = Some(self.position);
         Ok(Some((batch, self.position)))
     }
 
-    /// The next rows, at least one.
+    /// The next rows, at least one; `None` if there are none, or none among so many that the caller should be heard.
     fn next_batch(&mut self) -> Result<Option<RecordBatch>, ReadError> {
-        loop {
+        while self.looked_rows < LOOK_ROWS {
             let Some((columns, origin)) = self.read()? else {
                 return Ok(None);
             };
             telemetry::table_rows(origin, columns.num_rows());
+            self.looked_rows += columns.num_rows();
             let mut wanted = self.wanted(columns).map_err(|e| self.undecodable(&e))?;
             let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
-            self.position = self.looked_at();
+            let mut position = self.looked_at();
             if limit < wanted.num_rows() {
                 wanted = wanted.slice(0, limit);
-                self.position = last_position(&wanted).unwrap_or(self.position);
+                position = last_position(&wanted).unwrap_or(position);
             }
             if wanted.num_rows() > 0 {
-                return self
-                    .given(&wanted)
-                    .map(Some)
-                    .map_err(|e| self.undecodable(&e));
+                let given = self.given(&wanted).map_err(|e| self.undecodable(&e))?;
+                self.position = position;
+                return Ok(Some(given));
             }
+            self.position = position;
         }
+        Ok(None)
     }
 
     /// Up to here everything was read.

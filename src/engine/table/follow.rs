@@ -4,7 +4,10 @@
 use std::sync::Arc;
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
-use tokio::{select, time::sleep};
+use tokio::{
+    select,
+    time::{Instant, sleep_until},
+};
 
 use super::{ScanBatch, events::Events, in_background};
 use crate::{
@@ -27,6 +30,8 @@ pub(super) struct Follow {
     limit: u64,
     /// The scan up to a head, and that.
     scan: Option<(Option<Box<Events>>, Position)>,
+    /// When the position is to be told, rows or not.
+    due: Instant,
 }
 
 impl Follow {
@@ -47,6 +52,7 @@ impl Follow {
             position: request.after,
             limit,
             scan: None,
+            due: Instant::now() + CHECKPOINT_EVERY,
         }
     }
 
@@ -61,7 +67,7 @@ impl Follow {
                 if let Some((rows, position)) = in_background(events, Events::next).await? {
                     self.position = position;
                     self.limit -= rows.num_rows() as u64;
-                    if rows.num_rows() > 0 {
+                    if rows.num_rows() > 0 || Instant::now() >= self.due {
                         return Ok(Some(self.batch(rows, head)));
                     }
                     continue;
@@ -85,7 +91,7 @@ impl Follow {
             self.look = false;
             select! {
                 () = self.waiter.woken() => self.look = true,
-                () = sleep(CHECKPOINT_EVERY) => {
+                () = sleep_until(self.due) => {
                     // How far has the log come without anything for us?
                     let through = self.tenant.log.waiters().woken_through();
                     if self.waiter.was_woken() {
@@ -100,7 +106,8 @@ impl Follow {
         }
     }
 
-    fn batch(&self, rows: RecordBatch, head: Position) -> ScanBatch {
+    fn batch(&mut self, rows: RecordBatch, head: Position) -> ScanBatch {
+        self.due = Instant::now() + CHECKPOINT_EVERY;
         ScanBatch {
             rows,
             position: Some(self.position),

@@ -175,8 +175,7 @@ impl Reader {
         let Some(DecodedBatch { rows, bytes }) = decoded.map_err(in_batch)? else {
             return Ok(());
         };
-        self.batches = number;
-        if command.is_conditional() && number > 1 {
+        if command.is_conditional() && number > 1 && rows.num_rows() > 0 {
             return Err(not_one_batch().into());
         }
         // Before any is made: columns may say that they have many with few bytes.
@@ -186,6 +185,11 @@ impl Reader {
         let events = guarded(|| put_columns::events(&rows))
             .and_then(|events| Ok(events.map_err(AppendError::Invalid)?))
             .map_err(in_batch)?;
+        // Nothing to append, and nothing to answer: filters of tables leave such batches.
+        if events.is_empty() {
+            return Ok(());
+        }
+        self.batches = number;
         let mut batch = command.batch();
         batch.events = events;
         // Texts keep the message; the columns, some of which were copied, have done their work.

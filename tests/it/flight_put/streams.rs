@@ -323,3 +323,16 @@ async fn a_table_may_be_written_before_the_first_result_is_taken() {
     assert_eq!(outcome.results[BATCHES - 1]["last"], BATCHES);
     server.server.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_without_rows_are_passed_over() {
+    let server = TestServer::start().await;
+    let mut client = flight(&server).await;
+    let all = rows(["a", "b", "c"]);
+    let parts = [(0, 0), (0, 1), (1, 0), (1, 2)].map(|(from, count)| all.slice(from, count));
+    let outcome = send(&mut client, messages(path(), &parts)).await;
+    outcome.is_ok();
+    let stored = [(Some(1), Some(1), false), (Some(2), Some(3), false)];
+    assert_eq!(outcome.stored(), stored);
+    server.server.shutdown().await;
+}
