@@ -449,10 +449,10 @@ async fn columns_that_are_none_of_an_event_are_told_before_any_row() {
     assert!(read(&server).await.is_empty());
 
     // A table without rows is no mistake, and none is stored.
-    let outcome = send(&mut client, no_rows(path())).await;
-    outcome.is_ok();
-    assert!(outcome.results.is_empty());
-    let outcome = send(&mut client, messages(command("{}"), &[rows([])])).await;
-    outcome.is_refused(Code::InvalidArgument, "INVALID_BATCH");
+    for nothing in [no_rows(path()), messages(command("{}"), &[rows([])])] {
+        let outcome = send(&mut client, nothing).await;
+        outcome.is_ok();
+        assert!(outcome.results.is_empty());
+    }
     server.server.shutdown().await;
 }
