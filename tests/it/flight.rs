@@ -3,6 +3,7 @@
 //! What a scan gives is compared with the model in `model/tickets.rs`; appends are in `flight_put`.
 
 mod follow;
+mod large;
 mod streams;
 pub(crate) mod stubs;
 mod tables;

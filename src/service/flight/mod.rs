@@ -78,7 +78,7 @@ impl Flight {
             .open(&request.get_ref().ticket, tenant.log_id())?;
         let query = ticket.query.map(|query| self.queries.run(query));
         let drain = self.drain.child_token();
-        Ok(get::get(&tenant, ticket.scan, query.transpose()?, drain)?)
+        Ok(get::get(tenant, ticket.scan, query.transpose()?, drain).await?)
     }
 }
 
@@ -133,7 +133,7 @@ impl FlightService for Flight {
             let told = "is not empty: tables are listed without criteria";
             return Err(Refusal::invalid(Violations::one("criteria.expression", told)).into());
         }
-        Ok(Response::new(info::list(&self.tickets, &tenant)?))
+        Ok(Response::new(info::list(&self.tickets, tenant).await?))
     }
 
     async fn get_flight_info(
@@ -141,7 +141,7 @@ impl FlightService for Flight {
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
         let tenant = self.gate.tenant(request.metadata()).await?;
-        let info = info::info(&self.tickets, &tenant, request.into_inner())?;
+        let info = info::info(&self.tickets, tenant, request.into_inner()).await?;
         Ok(Response::new(info))
     }
 
@@ -150,7 +150,7 @@ impl FlightService for Flight {
         request: Request<FlightDescriptor>,
     ) -> Result<Response<PollInfo>, Status> {
         let tenant = self.gate.tenant(request.metadata()).await?;
-        let info = info::poll(&self.tickets, &tenant, request.into_inner())?;
+        let info = info::poll(&self.tickets, tenant, request.into_inner()).await?;
         Ok(Response::new(info))
     }
 
@@ -159,7 +159,7 @@ impl FlightService for Flight {
         request: Request<FlightDescriptor>,
     ) -> Result<Response<SchemaResult>, Status> {
         let tenant = self.gate.tenant(request.metadata()).await?;
-        let schema = info::schema_of(&tenant, request.get_ref())?;
+        let schema = info::schema_of(tenant, request.into_inner()).await?;
         Ok(Response::new(SchemaResult { schema }))
     }
 
