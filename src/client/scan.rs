@@ -199,12 +199,12 @@ impl Reading {
 
     /// Waits for the next try; gives the error back if there is none.
     async fn wait(&mut self, lost: ClientError) -> Result<(), ClientError> {
-        let resume_for = self.client.options.resume_for;
-        let position = self.progress.position();
-        let retry = self.retry.get_or_insert_with(|| {
+        if self.retry.is_none() && lost.is_transient() {
+            let position = self.progress.position();
             tracing::warn!(error = %lost, position, "scan lost, taking it up again");
-            Retry::within(resume_for)
-        });
+        }
+        let resume_for = self.client.options.resume_for;
+        let retry = self.retry.get_or_insert_with(|| Retry::within(resume_for));
         retry.after(lost).await
     }
 }
