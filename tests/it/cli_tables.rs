@@ -369,8 +369,8 @@ async fn a_connection_that_is_cut_costs_no_row() {
     for seed in seeds(1) {
         for format in ["arrow", "parquet", "csv"] {
             done(read(format, "whole", &served.url)).await.well();
-            let server = served.address().parse().unwrap();
-            let proxy = CuttingProxy::start(server, seed, 100_000..3_000_000).await;
+            let address = served.address().parse().unwrap();
+            let proxy = CuttingProxy::start(address, seed, 100_000..3_000_000).await;
             let told = done(read(format, "cut", &proxy.url)).await;
             assert_eq!(told.code, Some(0), "{}", told.stderr);
             cuts += proxy.cuts();
