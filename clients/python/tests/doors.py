@@ -145,9 +145,9 @@ def eventually(what: str, holds: Callable[[], bool]) -> None:
 
 
 @contextmanager
-def dialled(server: Server, tenant: str = "default") -> Iterator[Raw]:
+def dialled(url: str, tenant: str = "default") -> Iterator[Raw]:
     """A connection of pyarrow's, without our client."""
-    client = flight.connect(f"grpc://127.0.0.1:{server.port}")
+    client = flight.connect(url.replace("http://", "grpc://"))
     try:
         yield Raw(client, flight.FlightCallOptions(headers=[(b"annals-tenant", tenant.encode())]))
     finally:
@@ -198,7 +198,7 @@ Door = Callable[[Server, annals.Client, dict[str, Any], dict[str, Any], Meanwhil
 def typed_ticket(
     server: Server, client: annals.Client, ticket: dict[str, Any], scan: dict[str, Any], meanwhile: Meanwhile
 ) -> Rows:
-    with dialled(server) as raw:
+    with dialled(server.url) as raw:
         reader = raw.get(ticket)
         chunk = reader.read_chunk()
         head = told(chunk.app_metadata)["head"]
@@ -218,7 +218,7 @@ def pinned(take: Callable[[Raw, Any], pa.Table]) -> Door:
     def door(
         server: Server, client: annals.Client, ticket: dict[str, Any], scan: dict[str, Any], meanwhile: Meanwhile
     ) -> Rows:
-        with dialled(server) as raw:
+        with dialled(server.url) as raw:
             info = raw.info(ticket)
             meanwhile(told(info.app_metadata)["head"])
             rows = rows_of(take(raw, info))

@@ -178,7 +178,7 @@ def test_a_door_shows_what_grpc_shows_while_appends_go_on(place: Place, door: st
 
 def test_entities_are_those_of_the_events_up_to_the_same_head(place: Place) -> None:
     scan = place.client.scan("entities")
-    with dialled(place.server) as raw:
+    with dialled(place.server.url) as raw:
         reader = raw.get({"table": "entities"})
         first = reader.read_chunk()
         place.meanwhile(max(scan.head, told(first.app_metadata)["head"]))
