@@ -145,9 +145,10 @@ def eventually(what: str, holds: Callable[[], bool]) -> None:
 
 
 @contextmanager
-def dialled(url: str, tenant: str = "default") -> Iterator[Raw]:
-    """A connection of pyarrow's, without our client."""
-    client = flight.connect(url.replace("http://", "grpc://"))
+def dialled(url: str, tenant: str = "default", *, takes_ahead: bool = True) -> Iterator[Raw]:
+    """A connection of pyarrow's, without our client. gRPC takes tens of MiB ahead of who reads, unless it must not."""
+    options = [] if takes_ahead else [("grpc.http2.bdp_probe", 0)]
+    client = flight.connect(url.replace("http://", "grpc://"), generic_options=options)
     try:
         yield Raw(client, flight.FlightCallOptions(headers=[(b"annals-tenant", tenant.encode())]))
     finally:
