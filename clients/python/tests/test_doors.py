@@ -48,7 +48,6 @@ STANDS = {
     "sealed": Stand(PART_EVENTS, {"segment"}, only_sealed=True),
     "cold": Stand(PART_EVENTS, {"segment"}, only_sealed=True, gone=True),
     "mixed": Stand(PART_EVENTS, {"segment", "log"}),
-    "mixed, started anew": Stand(PART_EVENTS, {"segment", "log"}, gone=True),
 }
 
 # As a ticket, as keywords of `scan`, as those of `read`.

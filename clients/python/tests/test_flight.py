@@ -220,6 +220,21 @@ def test_every_listed_table_is_the_one_that_its_path_names(raw: Raw, small: Serv
     assert sum(rows.values()) == EVENTS
 
 
+def test_what_is_no_table_is_refused_with_those_that_there_are(raw: Raw) -> None:
+    for asked, said in (
+        (["event"], "`event` is no table"),
+        (["types"], "`types` is no table"),
+        (["events", "x"], "`events/x` is no table"),
+        ({"table": "event"}, "entities"),
+        ({"columns": ["palyoad"]}, "payload"),
+        ({"tabel": "events"}, "table"),
+        ({"log_id": "6b8e7d5c-1111-4222-8333-944455556666"}, "6b8e7d5c"),
+    ):
+        for call in (raw.info, lambda asked: raw.client.get_schema(descriptor(asked), raw.options)):
+            assert said in refused(lambda asked=asked, call=call: call(asked))  # type: ignore[misc]
+    assert "criteria" in refused(lambda: list(raw.client.list_flights(b"t", raw.options)))
+
+
 def test_a_polled_flight_info_is_complete_at_once(raw: Raw, small: Server) -> None:
     # pyarrow has no call for it.
     with grpc.insecure_channel(small.url.removeprefix("http://")) as channel:
@@ -271,20 +286,16 @@ def test_each_chunk_says_from_where_another_stream_goes_on(raw: Raw) -> None:
 
 
 def test_a_large_table_is_divided_into_endpoints_that_follow_each_other(wide: Raw) -> None:
-    for asked, after in (
-        (["events"], 0),
-        ({"after": 1_000}, 1_000),
-        ({"after": ENDPOINT_EVENTS_MIN}, LARGE_EVENTS // 2),
-    ):
-        info = wide.info(asked)
-        expected = (LARGE_EVENTS - after) // ENDPOINT_EVENTS_MIN
-        assert len(info.endpoints) == expected
+    for after in (0, 1_000, ENDPOINT_EVENTS_MIN):
+        info = wide.info({"after": after})
+        head = told(info.app_metadata)["head"]
+        expected = (head - after) // ENDPOINT_EVENTS_MIN
+        assert (len(info.endpoints), info.ordered, info.total_records) == (expected, True, head - after)
         assert len({endpoint.ticket.ticket for endpoint in info.endpoints}) == expected
-        assert (info.ordered, info.total_records) == (True, LARGE_EVENTS - after)
         # Each begins where the one before ends, and none is small.
         firsts = [positions(wide.get(endpoint.ticket).read_chunk().data)[0] for endpoint in info.endpoints]
         assert firsts[0] == after + 1
-        assert all(end - first >= ENDPOINT_EVENTS_MIN for first, end in pairwise([*firsts, LARGE_EVENTS + 1]))
+        assert all(end - first >= ENDPOINT_EVENTS_MIN for first, end in pairwise([*firsts, head + 1]))
 
 
 def test_endpoints_read_at_once_over_one_connection_are_one_stream_of_one_head(large: Server) -> None:
