@@ -328,8 +328,8 @@ def test_a_cancelled_query_ends_with_an_error_wherever_it_is_read(wide: Raw) -> 
     assert cancel(wide, info) == CANCELLED
     for reader in readers:
         said = refused(lambda reader=reader: list(reader))  # type: ignore[misc]
-        assert "FlightCancelledError" in said
         assert "was cancelled" in said
+        assert "FlightCancelledError" not in said
     again = [lambda: wide.get(info.endpoints[0].ticket).read_all(), lambda: renew(wide, info.endpoints[0])]
     for call in again:
         assert "cancelled: ask GetFlightInfo for a new one" in refused(call)
@@ -355,7 +355,7 @@ def test_a_scan_that_is_cancelled_halfway_does_not_look_complete(wide: Raw) -> N
 
 READS_ALL = """
 import sys
-from pyarrow import flight
+from pyarrow import ArrowException, flight
 
 client = flight.connect(sys.argv[1])
 reader = client.do_get(flight.Ticket(bytes.fromhex(sys.argv[2])))
@@ -363,16 +363,11 @@ reader.read_chunk()
 print("reads", flush=True)
 try:
     reader.read_all()
-except flight.FlightError as error:
+except (ArrowException, flight.FlightError) as error:
     print(error)
 """
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the stream ends with CANCELLED, which read_all and read_pandas of pyarrow take for Ctrl-C: they interrupt "
-    "the main thread (SignalStopHandler in pyarrow/error.pxi); other codes they raise",
-)
 def test_a_program_that_reads_all_of_a_cancelled_query_catches_the_error_and_goes_on(large: Server, wide: Raw) -> None:
     info = wide.info({"follow": True})
     (endpoint,) = info.endpoints

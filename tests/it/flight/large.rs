@@ -173,7 +173,7 @@ async fn a_log_of_many_pages_is_scanned_in_bounded_steps() {
     };
     assert_eq!(
         refusal(&ended),
-        (Code::Cancelled, "QUERY_CANCELLED".to_owned())
+        (Code::FailedPrecondition, "QUERY_CANCELLED".to_owned())
     );
 
     // Streams that are dropped while the server works leave nothing that keeps it from closing.
