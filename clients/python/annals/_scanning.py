@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from annals._tickets import ENTITIES, Selection
+from annals._tickets import ENTITIES, Asked, Selection, Statement
 from annals.errors import AnnalsError, Unavailable
 from annals.retry import RetryPolicy
 
@@ -39,22 +39,25 @@ class Scanning:
         self._received: tuple[pa.RecordBatch, int] | None = None
 
     @property
-    def selection(self) -> Selection:
+    def selection(self) -> Asked:
         """What was asked for, pinned to the cut that the server answered with."""
+        return self._pinned()
+
+    def _pinned(self) -> Selection:
         if self.head is None or self._selection.follow:
             return self._selection
         return self._selection.pinned(self.head, self.log_id)
 
-    def request(self) -> Selection:
+    def request(self) -> Asked:
         """What to ask for now."""
         if self.head is None:
             return self._selection
         if self._selection.table == ENTITIES:
             self._skip = self._rows
-            return self.selection
+            return self._pinned()
         limit = self._selection.limit
         return replace(
-            self.selection,
+            self._pinned(),
             after=self.position,
             limit=None if limit is None else limit - self._rows,
             log_id=self.log_id,
@@ -96,6 +99,38 @@ class Scanning:
         # Until the server has answered once, a scan is a call like any other.
         attempts = self._retry.attempts - 1 if self.head is None else self._resume_attempts
         return self._retry.resume_delay(self._failures, attempts, error)
+
+
+class Answering(Scanning):
+    """The state of one statement of SQL.
+
+    Its rows have no order of their own: what was lost after the first of them is not asked for again but raised.
+    """
+
+    def __init__(self, statement: Statement, retry: RetryPolicy) -> None:
+        super().__init__(Selection(log_id=statement.log_id), retry, None)
+        self._statement = statement
+
+    @property
+    def selection(self) -> Asked:
+        """The statement, pinned to the head that the server answered with."""
+        return self._statement if self.head is None else self._statement.pinned(self.head, self.log_id)
+
+    def request(self) -> Asked:
+        """What to ask for now."""
+        return self.selection
+
+    def is_done(self) -> bool:
+        """Only the end of the stream tells."""
+        return False
+
+    def is_complete(self) -> bool:
+        """Whether a stream that ended here has told everything."""
+        return self.head is not None
+
+    def wait_after(self, error: AnnalsError) -> float | None:
+        """Seconds to wait before the statement is asked for anew, None if the error ends it."""
+        return super().wait_after(error) if self.head is None else None
 
 
 def ended() -> AnnalsError:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from annals import _wire
 from annals._extras import needed
-from annals._scanning import Scanning
-from annals._tickets import Selection, Table, select
+from annals._scanning import Answering, Scanning
+from annals._tickets import Parameters, Selection, Statement, Table, select
 from annals.conditions import AsOf, AtVersion, CursorRecord, Guard, as_cursors, as_guards
 from annals.events import IngestResult
 from annals.retry import RetryPolicy
@@ -55,7 +55,33 @@ class Tables:
         selection = select(
             table, columns=columns, after=after, through=through, limit=limit, as_of=as_of, log_id=log_id, **events
         )
-        return Scan(self._begin, selection)
+        return Scan(self._begin, selection, after)
+
+    def sql(
+        self,
+        statement: str,
+        parameters: Parameters = (),
+        *,
+        as_of: AsOf | None = None,
+        log_id: str | None = None,
+    ) -> Scan:
+        """Rows of a statement of SQL, as Arrow record batches and whatever is made of them; needs `annals[arrow]`.
+
+        The tables are `events`, `entities`, and `types."order.paid"` for the events of one type; `payload ->> 'amount'`
+        takes a field out of a payload. All of them are read as of one position: the head, or `as_of`. `parameters` are
+        the values of `$1`, `$2`, …, or of `$name` if they have names: text, numbers, booleans, None, and datetimes,
+        which arrive as text (`recorded_at >= CAST($1 AS TIMESTAMP)`). A statement whose connection breaks after its first
+        rows raises: they have no order to go on in.
+
+            totals = client.sql(
+                "SELECT entity_id, sum(CAST(payload ->> 'amount' AS DOUBLE)) AS total "
+                "FROM events WHERE event_type = $1 GROUP BY entity_id",
+                ["order.paid"],
+            ).to_polars()
+        """
+        asked = Statement(statement, parameters, as_of, log_id or "")
+        asked.ticket()  # Values that are none are refused where the call was made.
+        return Scan(self._ask, asked)
 
     def follow(
         self,
@@ -156,8 +182,14 @@ class Tables:
     def _begin(self, selection: Selection) -> Batches:
         return self._open(selection, self._retry.attempts - 1)
 
+    def _ask(self, statement: Statement) -> Batches:
+        return self._batches_of(Answering(statement, self._retry))
+
     def _open(self, selection: Selection, resume_attempts: int | None) -> Batches:
-        batches = Batches(self._connected(), Scanning(selection, self._retry, resume_attempts))
+        return self._batches_of(Scanning(selection, self._retry, resume_attempts))
+
+    def _batches_of(self, scanning: Scanning) -> Batches:
+        batches = Batches(self._connected(), scanning)
         with self._tables_lock:
             self._batches.add(batches)
         return batches

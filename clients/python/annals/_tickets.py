@@ -6,7 +6,7 @@ Nothing here does I/O or judges what the server judges.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -33,6 +33,13 @@ ENTITIES = ("entities",)
 
 Table: TypeAlias = str | Sequence[str]
 """`"events"`, `"entities"`, or `("types", "order.paid")`: the events of one type."""
+
+
+Value: TypeAlias = str | int | float | bool | datetime | None
+"""Of a parameter."""
+
+Parameters: TypeAlias = Sequence[Value] | Mapping[str, Value]
+"""Of a statement: in the order of `$1`, `$2` (or of each `?`), or by name for `$name`."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,34 @@ class Selection:
             "log_id": self.log_id,
         }
         return _json({key: value for key, value in fields.items() if value not in (None, (), [], {}, "")})
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What a statement of SQL asks for; the fields are those of a ticket."""
+
+    sql: str
+    parameters: Parameters = ()
+    as_of: AsOf | None = None
+    log_id: str = ""
+
+    def pinned(self, head: int, log_id: str) -> Statement:
+        """The same statement at the head that an answer told."""
+        return replace(self, as_of=AtPosition(head), log_id=log_id)
+
+    def ticket(self) -> bytes:
+        """The ticket of `DoGet`; what is not asked for is left out."""
+        fields: dict[str, Any] = {
+            "sql": self.sql,
+            "parameters": _values(self.parameters),
+            "as_of": None if self.as_of is None else _point(self.as_of),
+            "log_id": self.log_id,
+        }
+        return _json({key: value for key, value in fields.items() if value not in (None, [], {}, "")})
+
+
+Asked: TypeAlias = Selection | Statement
+"""What a ticket is made of."""
 
 
 def select(
@@ -163,6 +198,22 @@ def _cursor(record: CursorRecord) -> dict[str, Any]:
 
 def _items(items: Iterable[QueryItem]) -> list[dict[str, Any]]:
     return [{key: value for key, value in (("types", item.types), ("tags", item.tags)) if value} for item in items]
+
+
+def _values(parameters: Parameters) -> list[Any] | dict[str, Any]:
+    if isinstance(parameters, Mapping):
+        return {name: _value(value) for name, value in parameters.items()}
+    if isinstance(parameters, str):
+        raise TypeError("parameters is a list of values or a dict of them by name, not a string")
+    return [_value(value) for value in parameters]
+
+
+def _value(value: Value) -> str | int | float | bool | None:
+    if isinstance(value, datetime):
+        return _time(value)
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise TypeError(f"a parameter is text, a number, a boolean, a datetime or None, not {type(value).__name__}")
 
 
 def _point(as_of: AsOf) -> int | str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 
 from annals._extras import needed
 from annals._scanning import Scanning, ended
-from annals._tickets import Selection
+from annals._tickets import Asked
 from annals.errors import AnnalsError, Cancelled
 
 if TYPE_CHECKING:
@@ -147,14 +147,14 @@ def rows_of(batches: Batches) -> Iterator[pa.RecordBatch]:
 
 
 class Scan:
-    """Rows of a table, as of one head.
+    """Rows of a table, or of a statement of SQL, as of one head.
 
     Nothing is asked of the server before something is asked of this. Every iteration and every conversion asks anew,
     for the same rows: those up to the head that the first answer told. For Arrow's C stream interface it is a table, so
     that `polars.DataFrame(scan)` and `duckdb.sql("FROM scan")` take it as it is.
     """
 
-    def __init__(self, begin: Callable[[Selection], Batches], selection: Selection) -> None:
+    def __init__(self, begin: Callable[[Any], Batches], selection: Asked, after: int = 0) -> None:
         self._begin = begin
         self._lock = threading.Lock()
         # Pinned once there is an answer, whose batches wait here to be iterated.
@@ -163,7 +163,7 @@ class Scan:
         self._schema: pa.Schema | None = None
         self._head = 0
         self._log_id = ""
-        self._position: Callable[[], int] = lambda: selection.after
+        self._position: Callable[[], int] = lambda: after
 
     @property
     def schema(self) -> pa.Schema:
@@ -187,7 +187,7 @@ class Scan:
     def position(self) -> int:
         """How far the iteration got that was begun last: everything wanted up to here was handed out.
 
-        With `log_id`, a place to go on from as `after`. Rows of entities have no position; it stays 0.
+        With `log_id`, a place to go on from as `after`. Rows of entities and of statements have none; it stays 0.
         """
         return self._position()
 
