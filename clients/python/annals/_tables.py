@@ -70,8 +70,8 @@ class Tables:
         The tables are `events`, `entities`, and `types."order.paid"` for the events of one type; `payload ->> 'amount'`
         takes a field out of a payload. All of them are read as of one position: the head, or `as_of`. `parameters` are
         the values of `$1`, `$2`, …, or of `$name` if they have names: text, numbers, booleans, None, and datetimes,
-        which arrive as text (`recorded_at >= CAST($1 AS TIMESTAMP)`). A statement whose connection breaks after its first
-        rows raises: they have no order to go on in.
+        which arrive as text (`recorded_at >= CAST($1 AS TIMESTAMP)`). A statement whose connection breaks
+        after its first rows raises: they have no order to go on in.
 
             totals = client.sql(
                 "SELECT entity_id, sum(CAST(payload ->> 'amount' AS DOUBLE)) AS total "
