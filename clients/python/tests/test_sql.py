@@ -155,8 +155,8 @@ def test_a_statement_sees_one_position_while_appends_go_on(tmp_path: Path) -> No
     server = Server(tmp_path / "data", *SEALING)
     server.start()
     statement = """
-        SELECT (SELECT count(*) FROM events), (SELECT max(position) FROM events), (SELECT sum(events) FROM entities),
-               count(*), count(DISTINCT e.position)
+        SELECT (SELECT count(*) FROM events) AS a, (SELECT max(position) FROM events) AS b,
+               (SELECT sum(events) FROM entities) AS c, count(*) AS d, count(DISTINCT e.position) AS e
         FROM events e JOIN entities n ON e.entity_id = n.entity_id"""
     try:
         with annals.connect(server.url) as client, Appender(server, 5) as appender:
