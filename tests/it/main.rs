@@ -44,6 +44,8 @@ mod sim_disk;
 mod slots;
 mod small_log;
 mod soak_checks;
+#[cfg(feature = "sql")]
+mod sql;
 mod unsealed;
 mod unsynced_disk;
 mod verify;
