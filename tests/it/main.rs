@@ -51,4 +51,6 @@ mod unsynced_disk;
 mod verify;
 mod verify_served;
 mod wire;
+#[cfg(not(feature = "sql"))]
+mod without_sql;
 mod workload;
