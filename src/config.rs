@@ -191,6 +191,16 @@ const KEYS: &[Key] = &[
         limits.disk_reserve_bytes, size, |c| shown_size(c.limits.disk_reserve_bytes)),
     key!("limits.tenants_open_max", "Tenants open at once.",
         limits.tenants_open_max, count, |c| c.limits.tenants_open_max.to_string()),
+    key!("limits.sql_query_memory_bytes", "Bytes of memory that one statement of SQL may hold, at most: for sorting, grouping and joining.",
+        limits.sql_query_memory_bytes, size, |c| shown_size(c.limits.sql_query_memory_bytes as u64)),
+    key!("limits.sql_memory_bytes", "Bytes of memory that all statements of SQL may hold together.",
+        limits.sql_memory_bytes, size, |c| shown_size(c.limits.sql_memory_bytes as u64)),
+    key!("limits.sql_query_seconds", "How long a statement of SQL may take until its last row was taken; 0: no bound.",
+        limits.sql_query_time, seconds, |c| c.limits.sql_query_time.as_secs().to_string()),
+    key!("limits.sql_result_rows_max", "Rows that a statement of SQL may give; 0: no bound.",
+        limits.sql_result_rows_max, number, |c| c.limits.sql_result_rows_max.to_string()),
+    key!("limits.sql_queries_max", "Statements of SQL that run at once, all tenants together; more are refused.",
+        limits.sql_queries_max, count, |c| c.limits.sql_queries_max.to_string()),
     key!("compact.target_bytes", "Bytes of a segment that smaller ones are compacted into, about.",
         limits.compact_target_bytes, size, |c| shown_size(c.limits.compact_target_bytes)),
     key!("compact.fan_in", "Segments of about one size that become one, at least 2.",
@@ -433,6 +443,11 @@ fn seconds(text: &str) -> Result<Duration, String> {
         .parse()
         .map_err(|_| format!("is {text:?}: write whole seconds"))?;
     Ok(Duration::from_secs(seconds.into()))
+}
+
+fn number(text: &str) -> Result<u64, String> {
+    text.parse()
+        .map_err(|_| format!("is {text:?}: write a whole number"))
 }
 
 fn count<T: TryFrom<u64>>(text: &str) -> Result<T, String> {

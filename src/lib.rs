@@ -47,6 +47,8 @@ mod telemetry;
 pub mod types;
 
 pub use client::{Client, ClientError, ClientOptions, IngestOptions, Ingested, Ingesting};
+#[cfg(feature = "sql")]
+pub use engine::sql::{Prepared, SqlError, SqlRequest, SqlRows};
 pub use engine::{
     Engine, EngineOptions, OpenError, TenantError,
     event::Event,

@@ -295,6 +295,12 @@ impl Violated {
 }
 
 /// The rule for names of entities, types, tags and cursors.
+/// Whether it may be the name of an entity, a type, a tag or a cursor.
+#[cfg(feature = "sql")]
+pub(crate) fn is_name(name: &Text) -> bool {
+    check_name(name.as_bytes()).is_ok()
+}
+
 fn check_name(name: &[u8]) -> Result<(), String> {
     let Ok(text) = str::from_utf8(name) else {
         return Err("it is not UTF-8".to_owned());

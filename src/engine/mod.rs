@@ -2,7 +2,7 @@
 //!
 //! - `ingest`: the only door for writes.
 //! - `log`: one tenant's log.
-//! - [`state`], [`subscription`], [`table`]: what is made of it.
+//! - [`state`], [`subscription`], [`table`], [`sql`]: what is made of it.
 //! - [`tenant`]: a tenant, open: the calls.
 //!
 //! Each may use those before it. Called by `service`, and by programs that embed the store.
@@ -11,6 +11,8 @@ pub mod event;
 pub(crate) mod ingest;
 mod json;
 pub(crate) mod log;
+#[cfg(feature = "sql")]
+pub mod sql;
 pub mod state;
 pub mod subscription;
 pub mod table;
@@ -109,6 +111,8 @@ struct Inner {
     options: EngineOptions,
     shared: Shared,
     room: Arc<Semaphore>,
+    #[cfg(feature = "sql")]
+    sql: sql::Workers,
     /// Those that were asked for; empty cells are being opened.
     open: Mutex<HashMap<TenantId, Arc<OnceCell<Tenant>>>>,
     closing: AtomicBool,
@@ -263,6 +267,8 @@ impl Engine {
         let shared = Shared::new(&options.limits, clock, options.hasher);
         let room = options.limits.queue_bytes_max.min(Semaphore::MAX_PERMITS);
         let inner = Arc::new(Inner {
+            #[cfg(feature = "sql")]
+            sql: sql::Workers::new(&shared.limits),
             disk,
             tenants_dir,
             options,
@@ -494,6 +500,8 @@ impl Inner {
             hasher: self.shared.hasher,
             partitions: self.options.partitions,
             room: Arc::clone(&self.room),
+            #[cfg(feature = "sql")]
+            sql: self.sql.clone(),
         }
     }
 

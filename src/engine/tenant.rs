@@ -49,6 +49,8 @@ pub struct Tenant {
     pub(super) partitions: Partitions,
     /// Bytes that may wait for the disk, of all tenants.
     pub(super) room: Arc<Semaphore>,
+    #[cfg(feature = "sql")]
+    pub(super) sql: super::sql::Workers,
 }
 
 /// What is known of a tenant.
@@ -395,7 +397,7 @@ impl Tenant {
         ))
     }
 
-    pub(super) fn check_log(&self, log_id: Option<LogId>) -> Result<(), ReadError> {
+    pub(crate) fn check_log(&self, log_id: Option<LogId>) -> Result<(), ReadError> {
         match log_id {
             Some(expected) if expected != self.log.log_id => Err(ReadError::OtherLog {
                 expected,

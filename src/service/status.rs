@@ -13,6 +13,8 @@ use tonic_types::pb;
 use tracing::{debug, error, warn};
 
 use super::convert;
+#[cfg(feature = "sql")]
+use crate::engine::sql::SqlError;
 use crate::{
     engine::TenantError,
     telemetry,
@@ -83,6 +85,13 @@ impl Refusal {
     pub(crate) fn unimplemented(call: &'static str) -> Self {
         let told = format!("this server does not answer {call}");
         Self::coded(Code::Unimplemented, "NOT_IMPLEMENTED", told)
+    }
+
+    /// SQL, of a server that was built without it.
+    #[cfg(not(feature = "sql"))]
+    pub(crate) fn without_sql() -> Self {
+        let told = "this build is without SQL: it was made without the feature `sql`";
+        Self::coded(Code::Unimplemented, "NO_SQL", told)
     }
 
     /// Something that can be done elsewhere, but not here.
@@ -329,6 +338,21 @@ impl From<ReadError> for Refusal {
             _ => {}
         }
         refusal
+    }
+}
+
+#[cfg(feature = "sql")]
+impl From<SqlError> for Refusal {
+    fn from(error: SqlError) -> Self {
+        let told = chain(&error);
+        match error {
+            SqlError::Read(error) => error.into(),
+            SqlError::Time { .. } => Self::coded(Code::DeadlineExceeded, error.reason(), told),
+            SqlError::Busy { retry_after, .. } => {
+                Self::new(error.kind(), error.reason(), told).retry_after(retry_after)
+            }
+            _ => Self::new(error.kind(), error.reason(), told),
+        }
     }
 }
 

@@ -58,6 +58,21 @@ pub const CANCELLED_QUERIES_MAX: usize = 64 << 10;
 pub const ENDPOINTS_MAX: u64 = 8;
 /// Positions of an endpoint at least: a smaller one is read before another stream is open.
 pub const ENDPOINT_EVENTS_MIN: u64 = 1 << 18;
+/// Positions that a partition of a scan of SQL has at least: what divides less costs more than it gains.
+#[cfg(feature = "sql")]
+pub const SQL_PARTITION_EVENTS_MIN: u64 = 1 << 16;
+/// Record batches of a result that wait for a client, at most: while it takes one, the next is made.
+#[cfg(feature = "sql")]
+pub const SQL_BATCHES_AHEAD: usize = 2;
+/// Rows that a scan from high positions to low ones reads at once, at most: they are turned around in memory.
+#[cfg(feature = "sql")]
+pub const SQL_BLOCK_ROWS: usize = 8_192;
+/// Bytes of such rows, about; where they have more, fewer are read at once.
+#[cfg(feature = "sql")]
+pub const SQL_BLOCK_BYTES: usize = 8 << 20;
+/// Longest statement of SQL: planning takes many times its bytes.
+#[cfg(feature = "sql")]
+pub const SQL_STATEMENT_BYTES_MAX: usize = 128 << 10;
 
 /// The bounds that an operator sets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,6 +124,16 @@ pub struct Limits {
     pub disk_reserve_bytes: u64,
     /// Tenants that are open at once.
     pub tenants_open_max: usize,
+    /// Bytes of memory that one statement of SQL may hold: what it sorts, groups and joins.
+    pub sql_query_memory_bytes: usize,
+    /// Bytes of memory that all statements of SQL may hold together.
+    pub sql_memory_bytes: usize,
+    /// How long a statement of SQL may take, until its last row was taken; zero: no bound.
+    pub sql_query_time: Duration,
+    /// Rows that a statement of SQL may give; 0: no bound.
+    pub sql_result_rows_max: u64,
+    /// Statements of SQL that run at once, all tenants together; more are refused with a retry hint.
+    pub sql_queries_max: usize,
 }
 
 impl Default for Limits {
@@ -136,6 +161,11 @@ impl Default for Limits {
             tail_cache_bytes: 32 << 20,
             disk_reserve_bytes: 192 << 20,
             tenants_open_max: 10_000,
+            sql_query_memory_bytes: 512 << 20,
+            sql_memory_bytes: 1 << 30,
+            sql_query_time: Duration::from_mins(5),
+            sql_result_rows_max: 0,
+            sql_queries_max: 64,
         }
     }
 }

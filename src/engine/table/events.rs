@@ -9,6 +9,7 @@ use arrow::{
     error::ArrowError,
 };
 
+use super::rows::RowsRead;
 use crate::{
     engine::{
         log::{Log, read::Residue, room::Place, set::Set, tail::chunk_end},
@@ -68,6 +69,8 @@ pub(super) struct Events {
     told: Option<Position>,
     /// Rows that were read for the batch that is being made.
     looked_rows: usize,
+    /// Rows that were read at all.
+    pub(super) rows_read: RowsRead,
     /// Why nothing comes any more.
     failed: Option<ReadError>,
 }
@@ -119,6 +122,7 @@ impl Events {
             position: after,
             told: None,
             looked_rows: 0,
+            rows_read: RowsRead::default(),
             failed: None,
         })
     }
@@ -194,6 +198,7 @@ impl Events {
                 return Ok(None);
             };
             telemetry::table_rows(origin, columns.num_rows());
+            self.rows_read.count(origin, columns.num_rows());
             self.looked_rows += columns.num_rows();
             let mut wanted = self.wanted(columns).map_err(|e| self.undecodable(&e))?;
             let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);

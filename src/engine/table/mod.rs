@@ -3,6 +3,7 @@
 //! - `schema`: the columns of each table, for all who tell or send them.
 //! - `events`: a scan of events up to a head; `follow`: one that goes on with what is appended.
 //! - `entities`: a scan of entities.
+//! - `rows`: which rows a scan has, without reading them, and how many it read.
 //!
 //! What is sealed goes from segments to record batches as it stands there: only the columns and pages asked for are read.
 //! What is not sealed is converted from rows (`engine/log/tail`). Which rows a filter lets through is settled by the index,
@@ -13,11 +14,14 @@
 mod entities;
 mod events;
 mod follow;
+pub(crate) mod rows;
 pub(crate) mod schema;
 
 use std::slice;
 
-use self::{entities::Entities, events::Events, follow::Follow};
+use arrow::{array::RecordBatch, datatypes::SchemaRef};
+
+use self::{entities::Entities, events::Events, follow::Follow, rows::RowsRead};
 use super::{
     log::set::{Count, Set},
     tenant::{Tenant, blocking, check_names},
@@ -28,7 +32,6 @@ use crate::types::{
     read::{Filter, ReadError},
     scan::{ScanRequest, Table},
 };
-use arrow::{array::RecordBatch, datatypes::SchemaRef};
 
 /// A scan on its way. Once a future of [`Scan::next`] was dropped before it was ready, the scan is of no use.
 pub struct Scan {
@@ -149,6 +152,15 @@ impl Scan {
     /// The position that the scan sees the table at; where it began, if it follows.
     pub fn head(&self) -> Position {
         self.head
+    }
+
+    /// How many rows it read so far, of a scan of events that does not follow.
+    #[cfg_attr(not(feature = "sql"), expect(dead_code, reason = "only SQL tells it"))]
+    pub(crate) fn rows_read(&self) -> RowsRead {
+        match &self.source {
+            Source::Events(Some(events)) => events.rows_read,
+            _ => RowsRead::default(),
+        }
     }
 
     /// The next rows; `None` after the last. One that follows gives an empty batch when nothing came for a second, and

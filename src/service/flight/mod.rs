@@ -1,7 +1,7 @@
 //! Arrow Flight: the log as tables of record batches, over the same port.
 //!
 //! - `DoPut` appends ([`put`]).
-//! - `DoGet` scans ([`get`]), how that gets onto the wire ([`codec`]), what a ticket says ([`ticket`]), which tables there are ([`info`]).
+//! - `DoGet` scans ([`get`]) and runs statements of SQL (`sql`, their tickets: [`sql_ticket`]), how that gets onto the wire ([`codec`]), what a ticket says ([`ticket`]), which tables there are ([`info`]).
 //! - `DoAction` ends scans and renews tickets ([`action`]).
 //!
 //! Not here: what gRPC appends and reads (`ingest`, `query`), what a scan gives (`engine/table`).
@@ -17,6 +17,9 @@ mod put_command;
 mod put_decode;
 mod put_schema;
 mod queries;
+#[cfg(feature = "sql")]
+mod sql;
+mod sql_ticket;
 mod ticket;
 
 use arrow_flight::{
@@ -29,7 +32,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 pub(crate) use self::codec::DoGet;
-use self::{queries::Queries, ticket::Tickets};
+use self::{
+    queries::Queries,
+    ticket::{Ticket as Asked, Tickets},
+};
 use super::{
     gate::Gate,
     status::{Refusal, from_outside},
@@ -76,9 +82,20 @@ impl Flight {
         let ticket = self
             .tickets
             .open(&request.get_ref().ticket, tenant.log_id())?;
-        let query = ticket.query.map(|query| self.queries.run(query));
         let drain = self.drain.child_token();
-        Ok(get::get(tenant, ticket.scan, query.transpose()?, drain).await?)
+        match ticket {
+            Asked::Scan { scan, query } => {
+                let query = query.map(|query| self.queries.run(query));
+                Ok(get::get(tenant, scan, query.transpose()?, drain).await?)
+            }
+            #[cfg(feature = "sql")]
+            Asked::Sql(ticket) => {
+                let as_of = sql::as_of(request.metadata())?;
+                Ok(sql::get(&tenant, ticket, as_of, drain).await?)
+            }
+            #[cfg(not(feature = "sql"))]
+            Asked::Sql(_) => Err(Refusal::without_sql().into()),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Tickets: which scan a `DoGet` is about.
 //!
-//! One that begins with `{` is a [`ScanRequest`] in JSON, which a person can type. All others are sealed: made by
-//! `GetFlightInfo`, so that every endpoint, every retry and every restart sees the same cut of the log. The server keeps
+//! One that begins with `{` is a [`ScanRequest`] or a [`SqlTicket`] in JSON, which a person can type. All others are sealed:
+//! made by `GetFlightInfo`, so that every endpoint, every retry and every restart sees the same cut of the log. The server keeps
 //! nothing of them:
 //!
 //! | offset | bytes | field |
@@ -18,7 +18,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use uuid::Uuid;
 
-use super::super::status::Refusal;
+use super::{super::status::Refusal, sql_ticket::SqlTicket};
 use crate::types::{
     append::Violations,
     id::LogId,
@@ -48,10 +48,13 @@ pub(super) struct Tickets {
 
 /// A ticket, opened.
 #[derive(Debug, PartialEq)]
-pub(super) struct Ticket {
-    pub(super) scan: ScanRequest,
-    /// `None`: it was typed.
-    pub(super) query: Option<QueryId>,
+pub(super) enum Ticket {
+    Scan {
+        scan: ScanRequest,
+        /// `None`: it was typed.
+        query: Option<QueryId>,
+    },
+    Sql(SqlTicket),
 }
 
 /// A ticket whose seal is right.
@@ -108,14 +111,17 @@ impl Tickets {
     /// What a caller's ticket asks of the log.
     pub(super) fn open(&self, ticket: &[u8], log_id: LogId) -> Result<Ticket, Refusal> {
         if is_typed(ticket) {
-            return Ok(Ticket {
-                scan: typed(ticket)?,
-                query: None,
+            return Ok(match SqlTicket::typed(ticket)? {
+                Some(sql) => Ticket::Sql(sql),
+                None => Ticket::Scan {
+                    scan: typed(ticket)?,
+                    query: None,
+                },
             });
         }
         let ticket = self.verify(ticket, log_id)?;
         ticket.check_time()?;
-        Ok(Ticket {
+        Ok(Ticket::Scan {
             scan: ticket.scan,
             query: Some(ticket.query),
         })
@@ -169,19 +175,24 @@ impl Tickets {
 
 /// A scan in JSON, as a ticket or as a command.
 pub(super) fn typed(json: &[u8]) -> Result<ScanRequest, Refusal> {
-    if json.len() > TICKET_BYTES_MAX {
-        let told = format!(
-            "has {} bytes, the most is {TICKET_BYTES_MAX}: divide the scan into several",
-            json.len()
-        );
-        return Err(Refusal::invalid(Violations::one("ticket", told)));
-    }
+    check_length(json)?;
     // Of an array, its places would be taken for keys.
     if !is_typed(json) {
         let told = "is no scan: a scan is a JSON object, like {\"table\": \"events\"}";
         return Err(Refusal::invalid(Violations::one("ticket", told)));
     }
     ScanRequest::from_json(json).map_err(Refusal::invalid)
+}
+
+pub(super) fn check_length(json: &[u8]) -> Result<(), Refusal> {
+    if json.len() <= TICKET_BYTES_MAX {
+        return Ok(());
+    }
+    let told = format!(
+        "has {} bytes, the most is {TICKET_BYTES_MAX}: divide the scan into several",
+        json.len()
+    );
+    Err(Refusal::invalid(Violations::one("ticket", told)))
 }
 
 fn is_typed(ticket: &[u8]) -> bool {
@@ -230,7 +241,7 @@ mod tests {
     fn a_sealed_ticket_is_opened_and_no_other() {
         let query = QueryId::from_u128(7);
         let bytes = tickets(1).encode(&Sealed::new(scan(), query));
-        let opened = Ticket {
+        let opened = Ticket::Scan {
             scan: scan(),
             query: Some(query),
         };
@@ -268,7 +279,11 @@ mod tests {
     #[test]
     fn a_typed_ticket_needs_no_seal() {
         let opened = tickets(1).open(br#" {"after": 5}"#, log()).unwrap();
-        assert_eq!((opened.scan.after, opened.query), (5, None));
+        let scan = ScanRequest {
+            after: 5,
+            ..ScanRequest::default()
+        };
+        assert_eq!(opened, Ticket::Scan { scan, query: None });
         let long = format!("{{{}}}", " ".repeat(TICKET_BYTES_MAX));
         for wrong in ["{", r#"{"a": 1}"#, &long] {
             let reason = reason(tickets(1).open(wrong.as_bytes(), log()));
