@@ -1,8 +1,10 @@
 //! SQL over a tenant's history: DataFusion, reading only, every statement as of one position.
 //!
-//! - `statement`: text → a statement that only reads, in the dialect of `dialect`; all others are refused by name.
+//! - `statement`: text → a statement that only reads; all others are refused by name. `dialect`: how it is written; `size`:
+//!   how large it may be.
 //! - `catalog`: which tables there are; `provider`: what a table is to DataFusion; `pushdown`: the part of a condition
-//!   that a scan takes; `scan`: the scan as a part of a plan; `undivided`: how it is divided; `reading`: how it is read.
+//!   that a scan takes; `scan`: the scan as a part of a plan; `undivided`: how it is divided; `reading`: how it is read;
+//!   `entities`: what of a table of entities is not in the index.
 //! - `workers`: the threads that plan and run, and what all statements share; `memory`: what a statement may hold.
 //! - `wire`: results in types that every client reads.
 //! - `error`: why a statement fails.
@@ -14,12 +16,14 @@
 
 mod catalog;
 mod dialect;
+mod entities;
 mod error;
 mod memory;
 mod provider;
 mod pushdown;
 mod reading;
 mod scan;
+mod size;
 mod statement;
 mod undivided;
 mod wire;
@@ -219,6 +223,12 @@ impl Statement {
         let schema = Arc::clone(plan.schema().inner());
         if let Some(parameters) = &self.request.parameters {
             plan = plan.with_param_values(values_of(parameters)?)?;
+        }
+        let mut open: Vec<_> = plan.get_parameter_names()?.into_iter().collect();
+        if !open.is_empty() {
+            open.sort_unstable();
+            let told = format!("no value is given for {}", open.join(", "));
+            return Err(SqlError::Invalid(told));
         }
         let plan = state.optimize(&plan)?;
         let plan = state

@@ -418,7 +418,7 @@ fn both(one: &QueryItem, other: &QueryItem) -> Option<QueryItem> {
             types
         }
     };
-    let tags = BTreeSet::from_iter(one.tags.iter().chain(&other.tags).cloned());
+    let tags: BTreeSet<_> = one.tags.iter().chain(&other.tags).cloned().collect();
     Some(QueryItem {
         event_types,
         tags: tags.into_iter().collect(),

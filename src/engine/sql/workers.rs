@@ -39,7 +39,7 @@ use super::{
 };
 use crate::types::{
     id::Position,
-    limits::{Limits, SQL_BATCHES_AHEAD},
+    limits::{Limits, SQL_BATCHES_AHEAD, SQL_STACK_BYTES},
 };
 
 /// Hint for those who find as many statements running as may.
@@ -165,12 +165,11 @@ impl Workers {
             retry_after: RETRY,
         };
         let room = Arc::clone(&inner.room).try_acquire_owned().map_err(busy)?;
-        let base = match inner.base.get() {
-            Some(base) => base.clone(),
-            None => {
-                let base = base()?;
-                inner.base.get_or_init(|| base).clone()
-            }
+        let base = if let Some(base) = inner.base.get() {
+            base.clone()
+        } else {
+            let base = base()?;
+            inner.base.get_or_init(|| base).clone()
         };
         let memory = StatementMemory::new(&inner.memory, inner.limits.sql_query_memory_bytes);
         let no_disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
@@ -193,6 +192,7 @@ impl Workers {
         let begun = Builder::new_multi_thread()
             .worker_threads(threads())
             .thread_name("sql")
+            .thread_stack_size(SQL_STACK_BYTES)
             .event_interval(EVENT_INTERVAL)
             .enable_time()
             .build()
