@@ -72,6 +72,12 @@ pub const SQL_BLOCK_BYTES: usize = 8 << 20;
 /// Longest statement of SQL: planning takes many times its bytes.
 #[cfg(feature = "sql")]
 pub const SQL_STATEMENT_BYTES_MAX: usize = 128 << 10;
+/// Bytes of the values that are bound to a prepared statement: its handle holds them, and every ticket.
+#[cfg(feature = "sql")]
+pub const SQL_PARAMETER_BYTES_MAX: usize = 128 << 10;
+/// Rows of such values: the statement runs once for each.
+#[cfg(feature = "sql")]
+pub const SQL_PARAMETER_ROWS_MAX: usize = 1_000;
 
 /// The bounds that an operator sets.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The schema that names are looked up in first.
-const ANNALS: &str = "annals";
+const ANNALS: &str = Table::SCHEMA;
 
 /// A tenant as of a position: what every table of a statement is read at.
 #[derive(Clone)]
@@ -47,7 +47,7 @@ impl Cut {
             .build()
     }
 
-    fn table(self: &Arc<Self>, table: Table) -> Arc<dyn TableProvider> {
+    pub(super) fn table(self: &Arc<Self>, table: Table) -> Arc<dyn TableProvider> {
         Arc::new(TableAt::new(self, table))
     }
 

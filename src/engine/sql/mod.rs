@@ -3,6 +3,7 @@
 //! - `statement`: text → a statement that only reads; all others are refused by name.
 //! - `catalog`: which tables there are; `provider`: what a table is to DataFusion; `pushdown`: the part of a condition
 //!   that a scan takes; `scan`: the scan as a part of a plan.
+//! - `describe`: what a table is to those who list it.
 //! - `workers`: the threads that plan and run, and what all statements share; `memory`: what a statement may hold.
 //! - `wire`: results in types that every client reads.
 //! - `error`: why a statement fails.
@@ -13,6 +14,7 @@
 //! Not here: what a scan gives (`engine/table`), tickets and Flight SQL (`service/flight`).
 
 mod catalog;
+mod describe;
 mod error;
 mod memory;
 mod provider;

@@ -43,6 +43,14 @@ fn is_query(plan: &LogicalPlan) -> bool {
     )
 }
 
+/// A column in a plain type.
+pub(super) fn plain_field(field: &FieldRef) -> FieldRef {
+    match plain_type(field.data_type()) {
+        Some(plain) => Arc::new(field.as_ref().clone().with_data_type(plain)),
+        None => Arc::clone(field),
+    }
+}
+
 /// What is sent in the place of a type; `None`: itself.
 fn plain_type(of: &DataType) -> Option<DataType> {
     if *of == *JSON_UNION_DATA_TYPE {

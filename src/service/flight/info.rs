@@ -8,7 +8,7 @@
 //! their events is there: what they asked for must not be an error today and a table tomorrow.
 
 use arrow_flight::{
-    FlightDescriptor, FlightEndpoint, FlightInfo, PollInfo, Ticket as WireTicket,
+    FlightDescriptor, FlightEndpoint, FlightInfo, Ticket as WireTicket,
     flight_descriptor::DescriptorType,
 };
 use bytes::Bytes;
@@ -21,7 +21,7 @@ use tonic::Status;
 use super::{
     super::{convert::wire_time, status::Refusal},
     encode,
-    ticket::{QueryId, Sealed, Tickets, typed},
+    ticket::{Content, QueryId, Sealed, Tickets, typed},
 };
 use crate::{
     engine::{
@@ -85,20 +85,6 @@ pub(super) fn info(
             records,
         },
     )
-}
-
-/// As [`info`]: there is nothing to wait for.
-pub(super) fn poll(
-    tickets: &Tickets,
-    tenant: &Tenant,
-    descriptor: FlightDescriptor,
-) -> Result<PollInfo, Refusal> {
-    Ok(PollInfo {
-        info: Some(info(tickets, tenant, descriptor)?),
-        flight_descriptor: None,
-        progress: Some(1.0),
-        expiration_time: None,
-    })
 }
 
 /// All tables, as of one head; types a page at a time.
@@ -199,7 +185,8 @@ fn described(
     scan.log_id = Some(tenant.log_id());
     let query = QueryId::new_v4();
     let endpoints = parts(scan, head).into_iter();
-    let endpoints = endpoints.map(|part| endpoint(tickets, &Sealed::new(part, query)));
+    let endpoints =
+        endpoints.map(|part| endpoint(tickets, &Sealed::new(Content::Scan(part), query)));
     let told = format!(r#"{{"log_id":"{}","head":{head}}}"#, tenant.log_id());
     Ok(FlightInfo {
         schema,

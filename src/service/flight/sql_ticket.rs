@@ -1,6 +1,9 @@
-//! A ticket that is a statement of SQL, in JSON, which a person can type: `{"sql": "select …", "as_of": 1200}`. Without the
-//! feature `sql` it is recognised all the same, so that it can be refused as what it is.
+//! A ticket that is a statement of SQL, in JSON, which a person can type: `{"sql": "select …", "as_of": 1200}`; or in
+//! protobuf, sealed (`ticket`), with the values of its parameters. Without the feature `sql` it is recognised all the same,
+//! so that it can be refused as what it is.
 
+use bytes::Bytes;
+use prost::Message;
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::{super::status::Refusal, ticket::check_length};
@@ -10,10 +13,25 @@ use crate::types::{append::Violations, id::LogId, id::Position, read::AsOf};
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct SqlTicket {
     pub(super) statement: String,
+    /// The values of its parameters, as Arrow's stream format has them; each row is a run of the statement.
+    pub(super) parameters: Option<Bytes>,
     /// Which point of the past, if any; it goes before that of the request's metadata.
     pub(super) as_of: Option<AsOf>,
     /// Refuse unless the log has this id.
     pub(super) log_id: Option<LogId>,
+}
+
+/// What is sealed. Others than the server that made it see bytes.
+#[derive(Clone, PartialEq, Message)]
+struct Binary {
+    #[prost(string, tag = "1")]
+    statement: String,
+    #[prost(bytes = "bytes", optional, tag = "2")]
+    parameters: Option<Bytes>,
+    #[prost(string, optional, tag = "3")]
+    as_of: Option<String>,
+    #[prost(string, optional, tag = "4")]
+    log_id: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -42,6 +60,17 @@ enum AsOfForm {
 }
 
 impl SqlTicket {
+    /// A statement as of now, of whatever log.
+    #[cfg(feature = "sql")]
+    pub(super) fn new(statement: String) -> Self {
+        Self {
+            statement,
+            parameters: None,
+            as_of: None,
+            log_id: None,
+        }
+    }
+
     /// `None` if it has no key `sql`: then it is a scan.
     pub(super) fn typed(json: &[u8]) -> Result<Option<Self>, Refusal> {
         check_length(json)?;
@@ -63,9 +92,35 @@ impl SqlTicket {
         let log_id = form.log_id.map(|text| text.parse::<LogId>()).transpose();
         Ok(Some(Self {
             statement: form.sql,
+            parameters: None,
             as_of,
             log_id: log_id.map_err(|e| invalid("log_id", e.to_string()))?,
         }))
+    }
+
+    /// As [`Self::from_bytes`] reads it.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        Binary {
+            statement: self.statement.clone(),
+            parameters: self.parameters.clone(),
+            as_of: self.as_of.map(|as_of| as_of.to_string()),
+            log_id: self.log_id.map(|log_id| log_id.to_string()),
+        }
+        .encode_to_vec()
+    }
+
+    /// Of bytes whose seal is right.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self, Refusal> {
+        let other = || Refusal::malformed("what was sealed is of another version of the server");
+        let binary = Binary::decode(bytes).map_err(|_| other())?;
+        let as_of = binary.as_of.map(|text| text.parse()).transpose();
+        let log_id = binary.log_id.map(|text| text.parse()).transpose();
+        Ok(Self {
+            statement: binary.statement,
+            parameters: binary.parameters,
+            as_of: as_of.map_err(|_| other())?,
+            log_id: log_id.map_err(|_| other())?,
+        })
     }
 }
 
