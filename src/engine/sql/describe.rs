@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::catalog::TableProvider;
 
-use super::{catalog::Cut, wire};
+use super::{Prepared, SqlError, SqlRequest, Statement, catalog::Cut, wire};
 use crate::{
     engine::tenant::Tenant,
     types::{
@@ -15,6 +16,15 @@ use crate::{
 };
 
 impl Tenant {
+    /// Plans a statement without running it, as [`prepare_sql`](Tenant::prepare_sql) does, with the values of its
+    /// parameters: where these decide on the type of a column, the schema says so.
+    ///
+    /// # Errors
+    /// See [`SqlError`].
+    pub async fn plan_sql(&self, request: impl Into<SqlRequest>) -> Result<Prepared, SqlError> {
+        self.sql.plan(Statement::new(self, request.into())).await
+    }
+
     /// The columns of a table, as `SELECT *` gives them.
     pub fn sql_table_schema(&self, table: &Table) -> SchemaRef {
         let schema = Cut::new(self, self.head()).table(table.clone()).schema();

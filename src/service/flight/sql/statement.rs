@@ -38,18 +38,31 @@ pub(super) async fn planned(call: &Call, ticket: SqlTicket) -> Result<Planned, R
     let tenant = &call.tenant;
     tenant.check_log(ticket.log_id)?;
     let as_of = ticket.as_of.or(call.as_of);
-    let planned = tokio::select! {
-        biased;
-        () = call.drain.cancelled() => return Err(Refusal::shutting_down()),
-        planned = tenant.prepare_sql(&ticket.statement, as_of) => planned?,
+    let plan = async |parameters| {
+        let request = SqlRequest {
+            statement: ticket.statement.clone(),
+            parameters,
+            as_of,
+        };
+        tokio::select! {
+            biased;
+            () = call.drain.cancelled() => Err(Refusal::shutting_down()),
+            planned = tenant.plan_sql(request) => Ok(planned?),
+        }
     };
-    let bound = ticket.parameters.as_ref();
-    let bound = bound.map(|bound| parameters::conform(bound, &planned.parameters));
+    let mut planned = plan(None).await?;
+    let mut bound = None;
+    if let Some(parameters) = &ticket.parameters {
+        let conforming = parameters::conform(parameters, &planned.parameters)?;
+        let first = parameters::rows(&conforming)?.into_iter().next();
+        planned = plan(first).await?;
+        bound = Some(conforming);
+    }
     Ok(Planned {
         schema: planned.schema,
         parameters: planned.parameters,
         ticket: SqlTicket {
-            parameters: bound.transpose()?,
+            parameters: bound,
             as_of: Some(AsOf::Position(planned.head)),
             log_id: Some(tenant.log_id()),
             ..ticket
