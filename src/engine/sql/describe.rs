@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
-use datafusion::catalog::TableProvider;
 
 use super::{Prepared, SqlError, SqlRequest, Statement, catalog::Cut, wire};
 use crate::{

@@ -186,7 +186,7 @@ fn described(
     let query = QueryId::new_v4();
     let endpoints = parts(scan, head).into_iter();
     let endpoints =
-        endpoints.map(|part| endpoint(tickets, &Sealed::new(Content::Scan(part), query)));
+        endpoints.map(|part| endpoint(tickets, &Sealed::new(Content::Scan(Box::new(part)), query)));
     let told = format!(r#"{{"log_id":"{}","head":{head}}}"#, tenant.log_id());
     Ok(FlightInfo {
         schema,

@@ -132,7 +132,7 @@ impl Flight {
                 let query = ticket.query.map(|query| call.queries.run(query));
                 Ok(get::get(
                     &call.tenant,
-                    scan,
+                    *scan,
                     query.transpose()?,
                     call.drain,
                 )?)

@@ -50,7 +50,7 @@ pub(super) struct Tickets {
 /// What a ticket asks for.
 #[derive(Debug, PartialEq)]
 pub(super) enum Content {
-    Scan(ScanRequest),
+    Scan(Box<ScanRequest>),
     Sql(SqlTicket),
 }
 
@@ -137,7 +137,7 @@ impl Tickets {
         if is_typed(ticket) {
             let content = match SqlTicket::typed(ticket)? {
                 Some(sql) => Content::Sql(sql),
-                None => Content::Scan(typed(ticket)?),
+                None => Content::Scan(Box::new(typed(ticket)?)),
             };
             return Ok(Ticket {
                 content,
@@ -176,7 +176,8 @@ impl Tickets {
         let content = if is_sql {
             Content::Sql(SqlTicket::from_bytes(content)?)
         } else {
-            Content::Scan(ScanRequest::from_json(content).map_err(Refusal::invalid)?)
+            let scan = ScanRequest::from_json(content).map_err(Refusal::invalid)?;
+            Content::Scan(Box::new(scan))
         };
         let expected = match &content {
             Content::Scan(scan) => scan.log_id,
@@ -247,13 +248,14 @@ mod tests {
     }
 
     fn scan() -> Content {
-        Content::Scan(ScanRequest {
+        let scan = ScanRequest {
             columns: vec!["position".to_owned()],
             after: 5,
             through: Some(9),
             log_id: Some(log()),
             ..ScanRequest::default()
-        })
+        };
+        Content::Scan(Box::new(scan))
     }
 
     fn statement() -> Content {
@@ -320,7 +322,7 @@ mod tests {
             ..ScanRequest::default()
         };
         let expected = Ticket {
-            content: Content::Scan(scan),
+            content: Content::Scan(Box::new(scan)),
             query: None,
         };
         assert_eq!(opened, expected);

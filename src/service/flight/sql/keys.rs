@@ -29,8 +29,8 @@ static PRIMARY: LazyLock<SchemaRef> = LazyLock::new(|| {
         Field::new("db_schema_name", DataType::Utf8, true),
         Field::new("table_name", DataType::Utf8, false),
         Field::new("column_name", DataType::Utf8, false),
-        Field::new("key_sequence", DataType::Int32, false),
         Field::new("key_name", DataType::Utf8, true),
+        Field::new("key_sequence", DataType::Int32, false),
     ]))
 });
 
@@ -88,8 +88,8 @@ pub(super) fn primary(
         texts(rows.iter().map(|(schema, _, _)| *schema)),
         texts(rows.iter().map(|(_, table, _)| *table)),
         texts(rows.iter().map(|(_, _, column)| *column)),
-        Arc::new(Int32Array::from_iter_values(rows.iter().map(|_| 1))),
         Arc::new(StringArray::new_null(rows.len())),
+        Arc::new(Int32Array::from_iter_values(rows.iter().map(|_| 1))),
     ];
     RecordBatch::try_new(primary_schema(), columns).map_err(|e| unfitting(&e))
 }

@@ -22,7 +22,7 @@ use super::{
 
 /// Where rows come from.
 pub(super) enum Source {
-    Statement(Runs),
+    Statement(Box<Runs>),
     Batches(BoxStream<'static, Result<RecordBatch, Refusal>>),
 }
 

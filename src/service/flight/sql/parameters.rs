@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use arrow::{
     array::RecordBatch,
-    datatypes::Schema,
+    compute::cast,
+    datatypes::{DataType, Schema},
     error::ArrowError,
     ipc::{Field, Schema as WireSchema, Type, reader::StreamReader, writer::StreamWriter},
 };
@@ -58,7 +59,33 @@ fn is_value(field: Field<'_>) -> bool {
             | Type::BinaryView
             | Type::Utf8View
     );
-    is_plain && field.dictionary().is_none() && field.children().is_none_or(|c| c.is_empty())
+    let is_known = field.dictionary().is_none_or(|encoding| {
+        let width = encoding.indexType().map(|index| index.bitWidth());
+        width.is_some_and(|width| [8, 16, 32, 64].contains(&width))
+    });
+    is_plain && is_known && field.children().is_none_or(|inner| inner.is_empty())
+}
+
+/// Rows of values without dictionaries.
+pub(super) fn plain(rows: &RecordBatch) -> Result<RecordBatch, Refusal> {
+    if rows.num_columns() == 0 {
+        return Err(invalid("have no column".to_owned()));
+    }
+    let columns = rows.schema_ref().fields().iter().zip(rows.columns());
+    let columns = columns.map(|(field, column)| {
+        let column = match column.data_type() {
+            DataType::Dictionary(_, values) => cast(column, values),
+            _ => Ok(Arc::clone(column)),
+        };
+        Ok((field.name(), column.map_err(|e| failed(&e))?))
+    });
+    let columns = columns.collect::<Result<Vec<_>, Refusal>>()?;
+    RecordBatch::try_from_iter_with_nullable(
+        columns
+            .into_iter()
+            .map(|(name, column)| (name, column, true)),
+    )
+    .map_err(|e| failed(&e))
 }
 
 /// Rows of values as bytes.

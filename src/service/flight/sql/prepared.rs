@@ -23,7 +23,7 @@ use super::{
         super::status::{Refusal, from_outside},
         call::Call,
         encode,
-        put_decode::{DecodedBatch, Decoder},
+        put_decode::{DecodedBatch, Decoder, guarded},
         sql_ticket::SqlTicket,
     },
     no_transaction, parameters, statement,
@@ -91,17 +91,17 @@ pub(super) async fn bind(
     let mut next = Some(first);
     while let Some(message) = next {
         if !message.data_header.is_empty() {
-            let decoded = decoder.decode(&message.data_header, message.data_body)?;
+            let taken = decoder.decode(&message.data_header, message.data_body)?;
             if let Some(DecodedBatch {
                 rows: some,
                 bytes: more,
-            }) = decoded
+            }) = taken
             {
                 bytes += more;
                 if bytes > SQL_PARAMETER_BYTES_MAX {
                     return Err(too_large());
                 }
-                rows.push(some);
+                rows.push(guarded(|| parameters::plain(&some))??);
             }
         }
         next = tokio::select! {

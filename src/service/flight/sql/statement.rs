@@ -144,7 +144,13 @@ pub(in super::super) async fn get(
         rows,
         rest,
     };
-    messages::of(&schema, Source::Statement(runs), told, query, call)
+    messages::of(
+        &schema,
+        Source::Statement(Box::new(runs)),
+        told,
+        query,
+        call,
+    )
 }
 
 /// A statement that runs once for each row of values that is bound to it.

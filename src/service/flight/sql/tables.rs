@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     engine::tenant::{ListRequest, Tenant},
-    types::{id::Position, limits::PAGE_MAX, read::ReadError, scan::Table, text::Text},
+    types::{limits::PAGE_MAX, read::ReadError, scan::Table, text::Text},
 };
 
 const INFORMATION_SCHEMA: &str = "information_schema";
@@ -60,7 +60,6 @@ pub(super) fn tables(call: &Call, asked: &CommandGetTables) -> Result<Batches, R
     let head = call.tenant.sql_head(call.as_of)?;
     let pattern = asked.table_name_filter_pattern.as_deref().unwrap_or("%");
     let listing = Listing {
-        head,
         types: ListRequest {
             prefix: literal_start(pattern).into(),
             limit: PAGE_MAX,
@@ -71,14 +70,13 @@ pub(super) fn tables(call: &Call, asked: &CommandGetTables) -> Result<Batches, R
         asked: asked.clone(),
         call: call.clone(),
     };
-    Ok(stream::unfold(listing, Listing::next).boxed())
+    Ok(stream::unfold(listing, Listing::next).fuse().boxed())
 }
 
 /// Tables as they are listed.
 struct Listing {
     call: Call,
     asked: CommandGetTables,
-    head: Position,
     types: ListRequest,
     rest: VecDeque<Part>,
 }
