@@ -27,6 +27,7 @@ use crate::{
     telemetry,
     types::{
         append::{AppendError, Appended, Batch, Violations},
+        event::NewEvent,
         hash::KeyHasher,
         id::{LogId, Position, TenantId},
         limits::{Limits, PAGE_MAX},
@@ -190,6 +191,31 @@ impl Tenant {
     /// Whether a batch may have so many events: for those who would have to make the events first.
     pub fn check_event_count(&self, events: usize) -> Result<(), AppendError> {
         ingest::check_count(events, &self.limits)
+    }
+
+    /// How many events a batch may have.
+    pub(crate) fn batch_events_max(&self) -> usize {
+        self.limits.batch_events_max.max(1)
+    }
+
+    /// Events in as many batches as their limits ask for, in order. An event that is too large by itself is one of them.
+    pub(crate) fn divide(&self, events: Vec<NewEvent>) -> Vec<Vec<NewEvent>> {
+        let (mut batches, mut batch, mut bytes) = (Vec::new(), Vec::new(), 0);
+        for event in events {
+            let more = ingest::row_bytes(&event);
+            let is_full = batch.len() >= self.batch_events_max()
+                || bytes + more > self.limits.batch_bytes_max;
+            if is_full && !batch.is_empty() {
+                batches.push(std::mem::take(&mut batch));
+                bytes = 0;
+            }
+            bytes += more;
+            batch.push(event);
+        }
+        if !batch.is_empty() {
+            batches.push(batch);
+        }
+        batches
     }
 
     /// Whether the batch was taken; see [`sequencer::submit`].

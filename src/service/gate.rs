@@ -48,7 +48,8 @@ impl Gate {
             .await?)
     }
 
-    fn tenant_id(&self, metadata: &MetadataMap) -> Result<TenantId, Refusal> {
+    /// The name of the tenant.
+    pub(crate) fn tenant_id(&self, metadata: &MetadataMap) -> Result<TenantId, Refusal> {
         let mut named = metadata.get_all(TENANT_KEY).iter();
         let Some(name) = named.next() else {
             return Ok(self.default_tenant.clone());

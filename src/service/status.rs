@@ -82,8 +82,14 @@ impl Refusal {
     }
 
     /// A call that the protocol has and this server has not.
-    pub(crate) fn unimplemented(call: &'static str) -> Self {
+    pub(crate) fn unimplemented(call: impl std::fmt::Display) -> Self {
         let told = format!("this server does not answer {call}");
+        Self::coded(Code::Unimplemented, "NOT_IMPLEMENTED", told)
+    }
+
+    /// Something that a protocol has and this server has not, with a word on why or on what there is in its place.
+    #[cfg(feature = "sql")]
+    pub(crate) fn unsupported(told: impl Into<String>) -> Self {
         Self::coded(Code::Unimplemented, "NOT_IMPLEMENTED", told)
     }
 
@@ -98,7 +104,7 @@ impl Refusal {
     pub(crate) fn no_such_action(name: &str, known: &[&str]) -> Self {
         let told = format!(
             "`{name}` is no action; those known are {}",
-            known.join(" and ")
+            known.join(", ")
         );
         Self::coded(Code::Unimplemented, "NO_SUCH_ACTION", told)
     }

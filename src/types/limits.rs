@@ -82,6 +82,12 @@ pub const SQL_TABLES_MAX: usize = 1_024;
 /// Stack of a thread that plans and runs SQL: enough for plans of so many levels.
 #[cfg(feature = "sql")]
 pub const SQL_STACK_BYTES: usize = 128 << 20;
+/// Bytes of the values that are bound to a prepared statement: its handle holds them, and every ticket.
+#[cfg(feature = "sql")]
+pub const SQL_PARAMETER_BYTES_MAX: usize = 128 << 10;
+/// Rows of such values: the statement runs once for each.
+#[cfg(feature = "sql")]
+pub const SQL_PARAMETER_ROWS_MAX: usize = 1_000;
 
 /// The bounds that an operator sets.
 #[derive(Debug, Clone, PartialEq, Eq)]

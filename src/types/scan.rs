@@ -49,6 +49,8 @@ pub enum Table {
 }
 
 impl Table {
+    /// The schema of SQL that [`Table::Events`] and [`Table::Entities`] are in, under their names.
+    pub const SCHEMA: &str = "annals";
     /// The first name of the path of [`Table::Events`].
     pub const EVENTS: &str = "events";
     /// The first name of the path of [`Table::Entities`].

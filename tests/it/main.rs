@@ -22,6 +22,8 @@ mod faults;
 mod fixtures;
 mod flight;
 mod flight_put;
+#[cfg(feature = "sql")]
+mod flight_sql;
 mod fuzz;
 mod hashes;
 mod kill;

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// The schema that names are looked up in first.
-const ANNALS: &str = "annals";
+const ANNALS: &str = Table::SCHEMA;
 
 /// Functions that are used as tables. They are looked for as tables first.
 static FUNCTIONS: LazyLock<HashSet<String>> = LazyLock::new(|| {
@@ -62,7 +62,7 @@ impl Cut {
         state
     }
 
-    fn table(self: &Arc<Self>, table: Table) -> Arc<dyn TableProvider> {
+    pub(super) fn table(self: &Arc<Self>, table: Table) -> Arc<dyn TableProvider> {
         Arc::new(TableAt::new(self, table))
     }
 

@@ -4,7 +4,7 @@
 //!   how large it may be.
 //! - `catalog`: which tables there are; `provider`: what a table is to DataFusion; `pushdown`: the part of a condition
 //!   that a scan takes; `scan`: the scan as a part of a plan; `undivided`: how it is divided; `reading`: how it is read;
-//!   `entities`: what of a table of entities is not in the index.
+//!   `entities`: what of a table of entities is not in the index; `describe`: what a table is to those who list it.
 //! - `workers`: the threads that plan and run, and what all statements share; `memory`: what a statement may hold.
 //! - `wire`: results in types that every client reads.
 //! - `error`: why a statement fails.
@@ -15,6 +15,7 @@
 //! Not here: what a scan gives (`engine/table`), tickets and Flight SQL (`service/flight`).
 
 mod catalog;
+mod describe;
 mod dialect;
 mod entities;
 mod error;
@@ -185,6 +186,21 @@ impl Statement {
             .as_of(self.request.as_of, &[], self.tenant.head())
     }
 
+    /// With the values of its parameters in it, and before they are: rows have the schema of that, but where a value decides
+    /// on a type.
+    async fn bound_plan(&self, state: &SessionState) -> Result<Bound, SqlError> {
+        let open = self.logical_plan(state).await?;
+        let plan = match &self.request.parameters {
+            Some(row) => wire::plain(open.clone().with_param_values(values_of(row)?)?)?,
+            None => open.clone(),
+        };
+        Ok(Bound {
+            schema: wire::decided(open.schema().inner(), plan.schema().inner()),
+            open,
+            plan,
+        })
+    }
+
     /// As DataFusion plans it, with results that every client reads, and before parameters are put in.
     async fn logical_plan(&self, state: &SessionState) -> Result<LogicalPlan, SqlError> {
         let Parsed(statement) = statement::parse(&self.request.statement)?;
@@ -196,15 +212,15 @@ impl Statement {
     async fn prepared(self, base: &SessionState) -> Result<Prepared, SqlError> {
         let head = self.head()?;
         let state = Cut::new(&self.tenant, head).session(base);
-        let plan = self.logical_plan(&state).await?;
-        let mut parameters: Vec<_> = plan.get_parameter_fields()?.into_iter().collect();
+        let Bound { schema, open, .. } = self.bound_plan(&state).await?;
+        let mut parameters: Vec<_> = open.get_parameter_fields()?.into_iter().collect();
         parameters.sort_by_cached_key(|(name, _)| (number_of(name), name.clone()));
         let parameters = parameters.into_iter().map(|(name, field)| match field {
             Some(field) => field.as_ref().clone().with_name(name),
             None => arrow::datatypes::Field::new(name, arrow::datatypes::DataType::Null, true),
         });
         Ok(Prepared {
-            schema: Arc::clone(plan.schema().inner()),
+            schema,
             parameters: Arc::new(Schema::new(parameters.collect::<Vec<_>>())),
             head,
         })
@@ -219,11 +235,7 @@ impl Statement {
     ) -> Result<(), SqlError> {
         let head = self.head()?;
         let state = Cut::new(&self.tenant, head).session(base);
-        let mut plan = self.logical_plan(&state).await?;
-        let schema = Arc::clone(plan.schema().inner());
-        if let Some(parameters) = &self.request.parameters {
-            plan = plan.with_param_values(values_of(parameters)?)?;
-        }
+        let Bound { schema, plan, .. } = self.bound_plan(&state).await?;
         let mut open: Vec<_> = plan.get_parameter_names()?.into_iter().collect();
         if !open.is_empty() {
             open.sort_unstable();
@@ -265,6 +277,14 @@ impl Statement {
         }
         Ok(())
     }
+}
+
+/// A statement with the values of its parameters, if it has any.
+struct Bound {
+    schema: SchemaRef,
+    /// Without them.
+    open: LogicalPlan,
+    plan: LogicalPlan,
 }
 
 /// Of a parameter that has one: they are in the order of their numbers.

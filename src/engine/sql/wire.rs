@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::{
     array::{RecordBatch, RecordBatchOptions},
-    datatypes::{DataType, FieldRef, SchemaRef},
+    datatypes::{DataType, FieldRef, Schema, SchemaRef},
 };
 use datafusion::{
     common::Column,
@@ -41,6 +41,14 @@ fn is_query(plan: &LogicalPlan) -> bool {
         plan,
         LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) | LogicalPlan::DescribeTable(_)
     )
+}
+
+/// A column in a plain type.
+pub(super) fn plain_field(field: &FieldRef) -> FieldRef {
+    match plain_type(field.data_type()) {
+        Some(plain) => Arc::new(field.as_ref().clone().with_data_type(plain)),
+        None => Arc::clone(field),
+    }
 }
 
 /// What is sent in the place of a type; `None`: itself.
@@ -80,6 +88,20 @@ fn plain_type(of: &DataType) -> Option<DataType> {
         }
         _ => None,
     }
+}
+
+/// The schema of a statement whose parameters have values: as without, but where their types decide.
+pub(super) fn decided(open: &SchemaRef, bound: &SchemaRef) -> SchemaRef {
+    let fields = open.fields().iter().zip(bound.fields());
+    let fields = fields.map(|(open, bound)| {
+        if open.data_type() == bound.data_type() {
+            return Arc::clone(open);
+        }
+        let decided = open.as_ref().clone().with_nullable(true);
+        Arc::new(decided.with_data_type(bound.data_type().clone()))
+    });
+    let fields: Vec<_> = fields.collect();
+    Arc::new(Schema::new_with_metadata(fields, open.metadata().clone()))
 }
 
 /// Rows under the schema that was told, from which that of the running plan may differ in what cannot be null.

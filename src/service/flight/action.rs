@@ -1,94 +1,102 @@
-//! Actions: what can be done to tickets.
+//! Actions: what can be done to tickets, beside those of sessions ([`session`]) and of Flight SQL (`sql`).
 
 use arrow_flight::{
-    Action, ActionType, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus,
+    Action, ActionType, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightInfo,
     RenewFlightEndpointRequest,
 };
 use bytes::Bytes;
 use prost::{DecodeError, Message};
 
 use super::{
-    super::status::Refusal,
-    info::endpoint,
-    queries::Queries,
-    ticket::{Sealed, Tickets},
+    super::status::Refusal, any, call::Call, info::endpoint, session, sql, ticket::Sealed,
 };
-use crate::{engine::tenant::Tenant, types::append::Violations};
+use crate::types::append::Violations;
 
 const CANCEL: &str = "CancelFlightInfo";
 const RENEW: &str = "RenewFlightEndpoint";
+const TYPES: [(&str, &str); 2] = [
+    (
+        CANCEL,
+        "Ends the streams of all tickets of a FlightInfo, and refuses the tickets from then on",
+    ),
+    (
+        RENEW,
+        "Gives an endpoint with a ticket for the same rows that expires later",
+    ),
+];
 
 /// What there is.
-pub(super) fn types() -> [ActionType; 2] {
-    [
-        (
-            CANCEL,
-            "Ends the streams of all tickets of a FlightInfo, and refuses the tickets from then on",
-        ),
-        (
-            RENEW,
-            "Gives an endpoint with a ticket for the same rows that expires later",
-        ),
-    ]
-    .map(|(name, description)| ActionType {
-        r#type: name.to_owned(),
-        description: description.to_owned(),
+pub(super) fn types() -> Vec<ActionType> {
+    let all = TYPES.iter().chain(&session::TYPES).chain(&sql::ACTIONS);
+    all.map(|(name, description)| ActionType {
+        r#type: (*name).to_owned(),
+        description: (*description).to_owned(),
     })
+    .collect()
 }
 
-/// Does one; what is answered is one message.
-pub(super) fn act(
-    tickets: &Tickets,
-    queries: &Queries,
-    tenant: &Tenant,
-    action: &Action,
-) -> Result<Bytes, Refusal> {
-    match action.r#type.as_str() {
-        CANCEL => cancel(tickets, queries, tenant, &action.body),
-        RENEW => renew(tickets, queries, tenant, &action.body),
-        other => Err(Refusal::no_such_action(other, &[CANCEL, RENEW])),
+/// Does one; what is answered is one message, or nothing.
+pub(super) async fn act(call: &Call, action: &Action) -> Result<Option<Bytes>, Refusal> {
+    let (name, body) = (action.r#type.as_str(), &*action.body);
+    match name {
+        CANCEL => return cancel(call, body).map(Some),
+        RENEW => return renew(call, body).map(Some),
+        _ => {}
     }
+    if let Some(done) = session::act(&call.tenant, name, body)? {
+        return Ok(Some(done));
+    }
+    if let Some(done) = sql::act(call, name, body).await? {
+        return Ok(done);
+    }
+    let known = types();
+    let known: Vec<_> = known.iter().map(|known| known.r#type.as_str()).collect();
+    Err(Refusal::no_such_action(name, &known))
 }
 
-fn cancel(
-    tickets: &Tickets,
-    queries: &Queries,
-    tenant: &Tenant,
-    body: &[u8],
-) -> Result<Bytes, Refusal> {
+fn cancel(call: &Call, body: &[u8]) -> Result<Bytes, Refusal> {
     let request = CancelFlightInfoRequest::decode(body).map_err(|e| malformed(&e))?;
-    let endpoints = request.info.unwrap_or_default().endpoint;
+    let status = if cancelled(call, request.info)? {
+        CancelStatus::Cancelled
+    } else {
+        CancelStatus::NotCancellable
+    };
+    let result = CancelFlightInfoResult::new(status);
+    Ok(result.encode_to_vec().into())
+}
+
+/// Cancels the queries of all endpoints; false if one has none, and then nothing is cancelled.
+pub(super) fn cancelled(call: &Call, info: Option<FlightInfo>) -> Result<bool, Refusal> {
+    let endpoints = info.unwrap_or_default().endpoint;
     if endpoints.is_empty() {
         let told = "has no endpoint: give back what GetFlightInfo gave";
         return Err(Refusal::invalid(Violations::one("info", told)));
     }
-    let open = |endpoint: &arrow_flight::FlightEndpoint| {
+    let mut opened = Vec::with_capacity(endpoints.len());
+    for endpoint in &endpoints {
         let ticket = endpoint.ticket.as_ref();
         let ticket = ticket.map(|ticket| &*ticket.ticket).unwrap_or_default();
+        // What asks only what there is, is over before anybody could cancel it.
+        if any::of(ticket)?.is_some() {
+            return Ok(false);
+        }
         // An expired one too: its stream may go on.
-        tickets.verify(ticket, tenant.log_id())
-    };
-    let opened: Vec<Sealed> = endpoints.iter().map(open).collect::<Result<_, _>>()?;
-    for ticket in opened {
-        queries.cancel(ticket.query);
+        opened.push(call.tickets.verify(ticket, call.tenant.log_id())?);
     }
-    let result = CancelFlightInfoResult::new(CancelStatus::Cancelled);
-    Ok(result.encode_to_vec().into())
+    for ticket in opened {
+        call.queries.cancel(ticket.query);
+    }
+    Ok(true)
 }
 
-fn renew(
-    tickets: &Tickets,
-    queries: &Queries,
-    tenant: &Tenant,
-    body: &[u8],
-) -> Result<Bytes, Refusal> {
+fn renew(call: &Call, body: &[u8]) -> Result<Bytes, Refusal> {
     let request = RenewFlightEndpointRequest::decode(body).map_err(|e| malformed(&e))?;
     let old = request.endpoint.unwrap_or_default();
     let ticket = old.ticket.unwrap_or_default().ticket;
-    let ticket = tickets.verify(&ticket, tenant.log_id())?;
+    let ticket = call.tickets.verify(&ticket, call.tenant.log_id())?;
     ticket.check_time()?;
-    queries.check(ticket.query)?;
-    let renewed = endpoint(tickets, &Sealed::new(ticket.scan, ticket.query));
+    call.queries.check(ticket.query)?;
+    let renewed = endpoint(&call.tickets, &Sealed::new(ticket.content, ticket.query));
     Ok(renewed.encode_to_vec().into())
 }
 

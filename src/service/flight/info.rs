@@ -8,7 +8,7 @@
 //! their events is there: what they asked for must not be an error today and a table tomorrow.
 
 use arrow_flight::{
-    FlightDescriptor, FlightEndpoint, FlightInfo, PollInfo, Ticket as WireTicket,
+    FlightDescriptor, FlightEndpoint, FlightInfo, Ticket as WireTicket,
     flight_descriptor::DescriptorType,
 };
 use bytes::Bytes;
@@ -21,7 +21,7 @@ use tonic::Status;
 use super::{
     super::{convert::wire_time, status::Refusal},
     encode,
-    ticket::{QueryId, Sealed, Tickets, typed},
+    ticket::{Content, QueryId, Sealed, Tickets, typed},
 };
 use crate::{
     engine::{
@@ -82,20 +82,6 @@ pub(super) async fn info(
     let looking = tenant.clone();
     let cut = blocking(move || Cut::of(&looking, scan)).await?;
     described(tickets, &tenant, descriptor, cut)
-}
-
-/// As [`info`]: there is nothing to wait for.
-pub(super) async fn poll(
-    tickets: &Tickets,
-    tenant: Tenant,
-    descriptor: FlightDescriptor,
-) -> Result<PollInfo, Refusal> {
-    Ok(PollInfo {
-        info: Some(info(tickets, tenant, descriptor).await?),
-        flight_descriptor: None,
-        progress: Some(1.0),
-        expiration_time: None,
-    })
 }
 
 /// All tables, as of one head; types a page at a time.
@@ -212,7 +198,8 @@ fn described(
     let records = count.filter(|count| count.exact);
     let events = count.map_or(u64::MAX, |count| count.at_most);
     let endpoints = parts(scan, head, events).into_iter();
-    let endpoints = endpoints.map(|part| endpoint(tickets, &Sealed::new(part, query)));
+    let endpoints =
+        endpoints.map(|part| endpoint(tickets, &Sealed::new(Content::Scan(Box::new(part)), query)));
     let told = format!(r#"{{"log_id":"{}","head":{head}}}"#, tenant.log_id());
     Ok(FlightInfo {
         schema,
@@ -225,14 +212,17 @@ fn described(
     })
 }
 
-/// Where to get what a ticket is for: here. Its metadata is the same scan as JSON, so that who lost a stream can go on
-/// `after` the last position.
+/// Where to get what a ticket is for: here. The metadata of a scan's is the same scan as JSON, so that who lost a stream can
+/// go on `after` the last position.
 pub(super) fn endpoint(tickets: &Tickets, ticket: &Sealed) -> FlightEndpoint {
     FlightEndpoint {
         ticket: Some(WireTicket::new(tickets.encode(ticket))),
         location: Vec::new(),
         expiration_time: Some(wire_time(ticket.expires_at)),
-        app_metadata: ticket.scan.to_json().into(),
+        app_metadata: match &ticket.content {
+            Content::Scan(scan) => scan.to_json().into(),
+            Content::Sql(_) => Bytes::new(),
+        },
     }
 }
 

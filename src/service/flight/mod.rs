@@ -1,12 +1,15 @@
 //! Arrow Flight: the log as tables of record batches, over the same port.
 //!
 //! - `DoPut` appends ([`put`]).
+//! - Flight SQL is commands in descriptors and tickets ([`any`]), and actions: `sql`. In a build without it `without_sql` says so.
 //! - `DoGet` scans ([`get`]) and runs statements of SQL (`sql`, their tickets: [`sql_ticket`]), how that gets onto the wire ([`codec`]), what a ticket says ([`ticket`]), which tables there are ([`info`]).
-//! - `DoAction` ends scans and renews tickets ([`action`]).
+//! - `DoAction` ends scans and renews tickets ([`action`]), and closes sessions, which there are none of ([`session`]).
 //!
 //! Not here: what gRPC appends and reads (`ingest`, `query`), what a scan gives (`engine/table`).
 
 mod action;
+mod any;
+mod call;
 mod codec;
 mod encode;
 mod get;
@@ -17,7 +20,11 @@ mod put_command;
 mod put_decode;
 mod put_schema;
 mod queries;
+mod session;
 #[cfg(feature = "sql")]
+mod sql;
+#[cfg(not(feature = "sql"))]
+#[path = "without_sql.rs"]
 mod sql;
 mod sql_ticket;
 mod ticket;
@@ -27,20 +34,25 @@ use arrow_flight::{
     HandshakeRequest, HandshakeResponse, PollInfo, PutResult, Result as ActionResult, SchemaResult,
     Ticket, flight_service_server::FlightService,
 };
-use futures_util::stream::{self, BoxStream};
+use futures_util::{
+    TryStreamExt,
+    stream::{self, BoxStream},
+};
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 
 pub(crate) use self::codec::DoGet;
 use self::{
+    call::Call,
+    put::Upload,
     queries::Queries,
-    ticket::{Ticket as Asked, Tickets},
+    ticket::{Content, Tickets},
 };
 use super::{
     gate::Gate,
     status::{Refusal, from_outside},
 };
-use crate::types::append::Violations;
+use crate::{engine::tenant::Tenant, types::append::Violations};
 
 /// How many times larger than a request of gRPC a message of Flight may be: programs that write tables fill them.
 pub(crate) const MESSAGE_FACTOR: usize = 4;
@@ -77,24 +89,96 @@ impl Flight {
 }
 
 impl Flight {
-    async fn get(&self, request: Request<Ticket>) -> Result<Answers<encode::Message>, Status> {
-        let tenant = self.gate.tenant(request.metadata()).await?;
-        let ticket = self
-            .tickets
-            .open(&request.get_ref().ticket, tenant.log_id())?;
-        let drain = self.drain.child_token();
-        match ticket {
-            Asked::Scan { scan, query } => {
-                let query = query.map(|query| self.queries.run(query));
-                Ok(get::get(tenant, *scan, query.transpose()?, drain).await?)
-            }
+    /// A call that reads.
+    async fn call(&self, metadata: &MetadataMap) -> Result<Call, Refusal> {
+        let tenant = self.gate.tenant(metadata).await?;
+        self.call_of(tenant, metadata)
+    }
+
+    #[cfg_attr(
+        not(feature = "sql"),
+        expect(unused_variables, reason = "only statements read as of the past")
+    )]
+    fn call_of(&self, tenant: Tenant, metadata: &MetadataMap) -> Result<Call, Refusal> {
+        Ok(Call {
+            tenant,
+            tickets: self.tickets.clone(),
+            queries: self.queries.clone(),
+            // A token of its own: they are behind locks, and this one is looked at with every message.
+            drain: self.drain.child_token(),
             #[cfg(feature = "sql")]
-            Asked::Sql(ticket) => {
-                let as_of = sql::as_of(request.metadata())?;
-                Ok(sql::get(&tenant, ticket, as_of, drain).await?)
+            as_of: sql::as_of(metadata)?,
+        })
+    }
+
+    async fn info(&self, request: Request<FlightDescriptor>) -> Result<FlightInfo, Status> {
+        let call = self.call(request.metadata()).await?;
+        let descriptor = request.into_inner();
+        Ok(match any::of(&descriptor.cmd)? {
+            Some(command) => sql::info(&call, command, descriptor).await?,
+            None => info::info(&call.tickets, call.tenant, descriptor).await?,
+        })
+    }
+
+    async fn get(&self, request: Request<Ticket>) -> Result<Answers<encode::Message>, Status> {
+        let call = self.call(request.metadata()).await?;
+        let ticket = &request.get_ref().ticket;
+        if let Some(command) = any::of(ticket)? {
+            return Ok(sql::get_command(&call, command).await?);
+        }
+        let ticket = call.tickets.open(ticket, call.tenant.log_id())?;
+        match ticket.content {
+            Content::Scan(scan) => {
+                let query = ticket.query.map(|query| call.queries.run(query));
+                Ok(get::get(call.tenant, *scan, query.transpose()?, call.drain).await?)
             }
-            #[cfg(not(feature = "sql"))]
-            Asked::Sql(_) => Err(Refusal::without_sql().into()),
+            Content::Sql(sql) => Ok(sql::get(&call, sql, ticket.query).await?),
+        }
+    }
+
+    /// Looks at the first message of an upload, which says where it goes.
+    async fn put(
+        self,
+        metadata: MetadataMap,
+        mut messages: Streaming<FlightData>,
+    ) -> Result<Answers<PutResult>, Status> {
+        let first = tokio::select! {
+            biased;
+            () = self.drain.cancelled() => return Err(Refusal::shutting_down().into_status()),
+            first = messages.message() => first,
+        };
+        let first =
+            first.map_err(|status| from_outside(&status).map_or(status, Refusal::into_status))?;
+        let descriptor = first
+            .as_ref()
+            .and_then(|first| first.flight_descriptor.as_ref());
+        let command = match descriptor {
+            Some(descriptor) => any::of(&descriptor.cmd)?,
+            None => None,
+        };
+        let begins = |tenant, first, messages| Upload {
+            tenant,
+            first,
+            messages,
+            drain: self.drain.child_token(),
+            message_bytes_max: self.message_bytes_max,
+        };
+        match (command, first) {
+            #[cfg(feature = "sql")]
+            (Some(any::Command::CommandStatementIngest(ingest)), first) => {
+                sql::check_ingest(&ingest, &self.gate.tenant_id(&metadata)?)?;
+                let tenant = self.gate.tenant_for_append(&metadata).await?;
+                Ok(put::ingest(begins(tenant, first, messages)))
+            }
+            (Some(command), Some(first)) => {
+                let call = self.call(&metadata).await?;
+                let result = sql::put(&call, command, first, messages).await?;
+                Ok(Box::pin(stream::iter([Ok(result)])))
+            }
+            (_, first) => {
+                let tenant = self.gate.tenant_for_append(&metadata).await?;
+                Ok(put::put(begins(tenant, first, messages)))
+            }
         }
     }
 }
@@ -131,12 +215,9 @@ impl FlightService for Flight {
         &self,
         request: Request<Streaming<FlightData>>,
     ) -> Result<Response<Self::DoPutStream>, Status> {
-        let tenant = self.gate.tenant_for_append(request.metadata()).await?;
-        // A token of its own: they are behind locks, and this one is looked at with every message.
-        let drain = self.drain.child_token();
-        let messages = request.into_inner();
-        let results = put::put(tenant, messages, drain, self.message_bytes_max);
-        Ok(Response::new(results))
+        let (metadata, _, messages) = request.into_parts();
+        let results = self.clone().put(metadata, messages);
+        Ok(Response::new(Box::pin(stream::once(results).try_flatten())))
     }
 
     type ListFlightsStream = Answers<FlightInfo>;
@@ -157,26 +238,32 @@ impl FlightService for Flight {
         &self,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
-        let tenant = self.gate.tenant(request.metadata()).await?;
-        let info = info::info(&self.tickets, tenant, request.into_inner()).await?;
-        Ok(Response::new(info))
+        Ok(Response::new(self.info(request).await?))
     }
 
+    /// As `GetFlightInfo`: there is nothing to wait for.
     async fn poll_flight_info(
         &self,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<PollInfo>, Status> {
-        let tenant = self.gate.tenant(request.metadata()).await?;
-        let info = info::poll(&self.tickets, tenant, request.into_inner()).await?;
-        Ok(Response::new(info))
+        Ok(Response::new(PollInfo {
+            info: Some(self.info(request).await?),
+            flight_descriptor: None,
+            progress: Some(1.0),
+            expiration_time: None,
+        }))
     }
 
     async fn get_schema(
         &self,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<SchemaResult>, Status> {
-        let tenant = self.gate.tenant(request.metadata()).await?;
-        let schema = info::schema_of(tenant, request.into_inner()).await?;
+        let call = self.call(request.metadata()).await?;
+        let descriptor = request.into_inner();
+        let schema = match any::of(&descriptor.cmd)? {
+            Some(command) => sql::schema(&call, command).await?,
+            None => info::schema_of(call.tenant, descriptor).await?,
+        };
         Ok(Response::new(SchemaResult { schema }))
     }
 
@@ -202,11 +289,10 @@ impl FlightService for Flight {
         &self,
         request: Request<Action>,
     ) -> Result<Response<Self::DoActionStream>, Status> {
-        let tenant = self.gate.tenant(request.metadata()).await?;
-        let done = action::act(&self.tickets, &self.queries, &tenant, request.get_ref())?;
-        Ok(Response::new(Box::pin(stream::iter([Ok(
-            ActionResult::new(done),
-        )]))))
+        let call = self.call(request.metadata()).await?;
+        let done = action::act(&call, request.get_ref()).await?;
+        let done = done.map(|done| Ok(ActionResult::new(done)));
+        Ok(Response::new(Box::pin(stream::iter(done))))
     }
 
     type ListActionsStream = Answers<ActionType>;
@@ -216,7 +302,7 @@ impl FlightService for Flight {
         _: Request<Empty>,
     ) -> Result<Response<Self::ListActionsStream>, Status> {
         Ok(Response::new(Box::pin(stream::iter(
-            action::types().map(Ok),
+            action::types().into_iter().map(Ok),
         ))))
     }
 }

@@ -1,4 +1,5 @@
-//! `DoPut`: a table is uploaded, each of its record batches one append.
+//! `DoPut`: a table is uploaded, each of its record batches one append. Of a bulk ingestion of Flight SQL, whose record
+//! batches are of whatever size, one that is larger than a batch may be is several appends.
 //!
 //! A task does both halves: it reads messages, makes batches of them and hands these to the engine without waiting for
 //! its answers; and it takes the answers as they come, in the same order. What the client sends faster than it is stored
@@ -11,6 +12,7 @@
 
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow_flight::{FlightData, PutResult};
 use futures_util::stream::{self, BoxStream};
 use serde::Serialize;
@@ -26,11 +28,13 @@ use super::{
     put_columns,
     put_command::Command,
     put_decode::{DecodedBatch, Decoder, guarded},
+    put_schema,
 };
 use crate::{
     engine::tenant::{StreamAnswers, StreamAppender, Tenant},
     types::{
         append::{AppendError, Batch, Violations},
+        event::NewEvent,
         id::{LogId, Position},
     },
 };
@@ -42,25 +46,66 @@ const UNANSWERED_BYTES_MAX: u32 = 64 << 20;
 /// Results of a stream that the client has not taken, of some 30 bytes each. Beyond, no more batches are read.
 const UNTAKEN_MAX: usize = 1 << 18;
 
+/// An upload, of which the first message was looked at.
+pub(super) struct Upload {
+    pub(super) tenant: Tenant,
+    /// `None`: there is no message.
+    pub(super) first: Option<FlightData>,
+    pub(super) messages: Streaming<FlightData>,
+    pub(super) drain: CancellationToken,
+    pub(super) message_bytes_max: usize,
+}
+
 /// Appends what the messages hold; what comes out are the results, in order.
-pub(super) fn put(
-    tenant: Tenant,
-    messages: Streaming<FlightData>,
-    drain: CancellationToken,
-    message_bytes_max: usize,
-) -> BoxStream<'static, Result<PutResult, Status>> {
+pub(super) fn put(upload: Upload) -> BoxStream<'static, Result<PutResult, Status>> {
+    let results = begin(upload, None);
+    Box::pin(stream::unfold(results, next_result))
+}
+
+/// Appends what the messages hold; what comes out is the number of events, at the end.
+#[cfg(feature = "sql")]
+pub(super) fn ingest(upload: Upload) -> BoxStream<'static, Result<PutResult, Status>> {
+    let mut results = begin(upload, Some(Command::default()));
+    Box::pin(stream::once(async move {
+        let mut events = 0;
+        while let Some(stored) = results.untaken.recv().await {
+            events += stored.last + 1 - stored.first;
+        }
+        if let Some(upload) = results.upload.take() {
+            upload.join().await?;
+        }
+        let result = arrow_flight::sql::DoPutUpdateResult {
+            record_count: events.cast_signed(),
+        };
+        Ok(PutResult {
+            app_metadata: prost::Message::encode_to_vec(&result).into(),
+        })
+    }))
+}
+
+/// Without a command, the first message has one, and batches are as they come; with one, they are divided.
+fn begin(upload: Upload, command: Option<Command>) -> Results {
+    let Upload {
+        tenant,
+        first,
+        messages,
+        drain,
+        message_bytes_max,
+    } = upload;
     let log_id = tenant.log_id();
     let (appender, coming) = tenant.append_stream();
     let (handed, waiting) = mpsc::channel(UNANSWERED_MAX);
     let (stored, untaken) = mpsc::channel(UNTAKEN_MAX);
     let reader = Reader {
         tenant,
+        first,
         messages,
         appender,
         handed,
         room: Arc::new(Semaphore::new(UNANSWERED_BYTES_MAX as usize)),
-        decoder: Decoder::new(message_bytes_max),
-        command: None,
+        decoder: Decoder::new(message_bytes_max, put_schema::check),
+        divides: command.is_some(),
+        command,
         batches: 0,
         held: None,
     };
@@ -69,16 +114,15 @@ pub(super) fn put(
         waiting,
         stored,
     };
-    let results = Results {
+    Results {
         untaken,
         log_id,
-        upload: Some(AbortOnDrop::spawn(upload(reader, answers, drain))),
-    };
-    Box::pin(stream::unfold(results, next_result))
+        upload: Some(AbortOnDrop::spawn(both(reader, answers, drain))),
+    }
 }
 
 /// Reads and answers until both have come to their end; says how the stream ends.
-async fn upload(reader: Reader, answers: Answers, drain: CancellationToken) -> Result<(), Status> {
+async fn both(reader: Reader, answers: Answers, drain: CancellationToken) -> Result<(), Status> {
     let mut reading = Box::pin(reader.read(drain));
     let mut answering = Box::pin(answers.pass_on());
     tokio::select! {
@@ -98,6 +142,8 @@ type Room = Option<OwnedSemaphorePermit>;
 
 struct Reader {
     tenant: Tenant,
+    /// Goes before those of the stream.
+    first: Option<FlightData>,
     messages: Streaming<FlightData>,
     appender: StreamAppender,
     /// The room of each batch that was handed to the engine, in that order.
@@ -106,6 +152,8 @@ struct Reader {
     decoder: Decoder,
     /// `None` until the first message.
     command: Option<Command>,
+    /// A record batch may be several appends.
+    divides: bool,
     /// How many there were.
     batches: u64,
     /// The one that is handed over at the end of the stream.
@@ -133,7 +181,7 @@ impl Reader {
         let drained = drain.cancelled();
         tokio::pin!(drained);
         loop {
-            // What is given up here has not been handed over: between that and the end of a step nothing waits.
+            // What is given up here has not been handed over.
             let step = tokio::select! {
                 biased;
                 () = &mut drained => Err(Refusal::shutting_down().into()),
@@ -150,10 +198,12 @@ impl Reader {
 
     /// Takes the next message.
     async fn step(&mut self) -> Result<(), End> {
-        let message =
-            self.messages.message().await.map_err(|status| {
+        let message = match self.first.take() {
+            Some(first) => Some(first),
+            None => self.messages.message().await.map_err(|status| {
                 from_outside(&status).map_or(End::Failed(status), End::Refused)
-            })?;
+            })?,
+        };
         let Some(message) = message else {
             return self.finish().await;
         };
@@ -178,6 +228,10 @@ impl Reader {
         if command.is_conditional() && number > 1 && rows.num_rows() > 0 {
             return Err(not_one_batch().into());
         }
+        if self.divides {
+            self.batches = number;
+            return self.divide(&rows, bytes).await;
+        }
         // Before any is made: columns may say that they have many with few bytes.
         self.tenant
             .check_event_count(rows.num_rows())
@@ -200,6 +254,32 @@ impl Reader {
             return Ok(());
         }
         self.hand_over(batch, room).await
+    }
+
+    /// Hands rows over in as many batches as it takes; the last of them gives the room back.
+    async fn divide(&mut self, rows: &RecordBatch, bytes: usize) -> Result<(), End> {
+        let number = self.batches;
+        let in_batch = |refusal: Refusal| refusal.in_batch(number);
+        let room = room_for(&self.room, bytes).await;
+        let mut last: Option<Vec<NewEvent>> = None;
+        let mut from = 0;
+        while from < rows.num_rows() {
+            let count = self.tenant.batch_events_max().min(rows.num_rows() - from);
+            let some = rows.slice(from, count);
+            let events = guarded(|| put_columns::events(&some))
+                .and_then(|events| Ok(events.map_err(AppendError::Invalid)?))
+                .map_err(in_batch)?;
+            for events in self.tenant.divide(events) {
+                if let Some(before) = last.replace(events) {
+                    self.hand_over(of_events(before), None).await?;
+                }
+            }
+            from += count;
+        }
+        match last {
+            Some(events) => self.hand_over(of_events(events), room).await,
+            None => Ok(()),
+        }
     }
 
     /// The client has sent all there is.
@@ -232,6 +312,13 @@ impl Reader {
         } else {
             Err(End::Told)
         }
+    }
+}
+
+fn of_events(events: Vec<NewEvent>) -> Batch {
+    Batch {
+        events,
+        ..Batch::default()
     }
 }
 

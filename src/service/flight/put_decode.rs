@@ -27,7 +27,7 @@ use arrow::{
 };
 use bytes::Bytes;
 
-use super::{super::status::Refusal, put_schema};
+use super::super::status::Refusal;
 use crate::types::kind::Kind;
 
 /// Most rows that a message says it has; far above any limit of a batch, far below what overflows.
@@ -36,6 +36,9 @@ const ROWS_MAX: i64 = i32::MAX as i64;
 const SIZE_BYTES: usize = 8;
 /// The size of a buffer that is not compressed although its neighbours are.
 const NOT_COMPRESSED: i64 = -1;
+
+/// Refuses a schema whose rows are not to be read.
+pub(super) type CheckSchema = fn(ipc::Schema<'_>) -> Result<(), Refusal>;
 
 /// Rows, and what they keep in memory.
 pub(super) struct DecodedBatch {
@@ -48,15 +51,18 @@ pub(super) struct DecodedBatch {
 pub(super) struct Decoder {
     /// Most bytes of a message, of what it decompresses to, and of all dictionaries.
     bytes_max: usize,
+    /// What judges the schema, before it is taken apart.
+    check: CheckSchema,
     schema: Option<SchemaRef>,
     dictionaries: HashMap<i64, ArrayRef>,
     dictionary_bytes: HashMap<i64, usize>,
 }
 
 impl Decoder {
-    pub(super) fn new(bytes_max: usize) -> Self {
+    pub(super) fn new(bytes_max: usize, check: CheckSchema) -> Self {
         Self {
             bytes_max,
+            check,
             schema: None,
             dictionaries: HashMap::new(),
             dictionary_bytes: HashMap::new(),
@@ -93,7 +99,7 @@ impl Decoder {
         let schema = message
             .header_as_schema()
             .ok_or_else(|| Refusal::malformed("the schema is missing from its message"))?;
-        put_schema::check(schema)?;
+        (self.check)(schema)?;
         let schema: Schema = guarded(|| fb_to_schema(schema))?;
         self.schema = Some(Arc::new(schema));
         Ok(())

@@ -1,49 +1,143 @@
-//! The rows of a statement of SQL as a stream of messages, as those of a scan (`get`): made as the client asks for them, and
-//! ended with it. Each message with rows says which head of which log they are read at; without rows, one message without
-//! any does.
+//! Flight SQL: what ADBC, JDBC and ODBC drivers ask for, over the statements of `engine/sql`.
 //!
-//! Not here: what a statement may say and how it runs (`engine/sql`).
+//! - [`statement`]: ad-hoc and prepared statements → what they give, and tickets for it.
+//! - [`prepared`]: prepared statements, and the values that are bound to them ([`parameters`]).
+//! - [`metadata`]: catalogs, schemas, tables ([`tables`]), keys ([`keys`]), what the server can do ([`server_info`]) and its
+//!   types ([`type_info`]).
+//! - [`ingest`]: bulk ingestion, which goes the way of every upload (`put`).
+//! - [`messages`]: rows onto the wire. [`actions`]: what actions there are.
+//!
+//! Invariants: the server keeps nothing between calls. A handle of a prepared statement holds the statement and the values
+//! bound to it, a ticket also the position that it is read at, both under a seal. The schema of a statement is the one that
+//! `engine/sql` tells, wherever it is told; that of a table is what `SELECT *` gives.
+//!
+//! Not here: which messages are of Flight SQL (`any`), what a statement may say and how it runs (`engine/sql`).
 
-use arrow::array::RecordBatch;
-use futures_util::stream::{self, BoxStream};
-use tokio_util::sync::CancellationToken;
-use tonic::{Status, metadata::MetadataMap};
+mod actions;
+mod ingest;
+mod keys;
+mod messages;
+mod metadata;
+mod parameters;
+mod prepared;
+mod server_info;
+mod statement;
+mod tables;
+mod type_info;
 
+use arrow_flight::{FlightData, FlightDescriptor, FlightInfo, PutResult};
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use prost::Message as _;
+use tonic::{Status, Streaming, metadata::MetadataMap};
+
+pub(super) use self::{
+    actions::{TYPES as ACTIONS, act},
+    ingest::check as check_ingest,
+    statement::get,
+};
 use super::{
     super::status::Refusal,
-    encode::{Encoder, Message, rows_of_a_message},
+    any::Command,
+    call::Call,
+    encode::{self, Message},
     sql_ticket::SqlTicket,
+    ticket::Content,
 };
-use crate::{
-    engine::{
-        sql::{SqlRequest, SqlRows},
-        tenant::Tenant,
-    },
-    types::{append::Violations, id::LogId, read::AsOf},
-};
+use crate::types::{append::Violations, kind::Kind, read::AsOf};
 
 /// The request metadata that says as of which point of the past statements read: a position, or a time as in RFC 3339.
-pub(super) const AS_OF_KEY: &str = "annals-as-of";
+const AS_OF_KEY: &str = "annals-as-of";
 
-/// The messages of a ticket that is a statement.
-pub(super) async fn get(
-    tenant: &Tenant,
-    ticket: SqlTicket,
-    metadata_as_of: Option<AsOf>,
-    drain: CancellationToken,
+/// What a command asks to read.
+enum Asked {
+    Statement(SqlTicket),
+    Metadata(Command),
+}
+
+/// What a command gives, and the ticket for it.
+pub(super) async fn info(
+    call: &Call,
+    command: Command,
+    descriptor: FlightDescriptor,
+) -> Result<FlightInfo, Refusal> {
+    match asked(call, command)? {
+        Asked::Statement(ticket) => statement::info(call, ticket, descriptor).await,
+        Asked::Metadata(command) => metadata::info(&command, descriptor),
+    }
+}
+
+/// The schema of what a command gives.
+pub(super) async fn schema(call: &Call, command: Command) -> Result<Bytes, Refusal> {
+    match asked(call, command)? {
+        Asked::Statement(ticket) => {
+            let planned = statement::planned(call, ticket).await?;
+            encode::schema(&planned.schema)
+        }
+        Asked::Metadata(command) => encode::schema(&*metadata::schema(&command)?),
+    }
+}
+
+/// The rows of a ticket that is a message of Flight SQL: metadata, or a statement's ticket in an envelope.
+pub(super) async fn get_command(
+    call: &Call,
+    command: Command,
 ) -> Result<BoxStream<'static, Result<Message, Status>>, Refusal> {
-    tenant.check_log(ticket.log_id)?;
-    let request = SqlRequest {
-        statement: ticket.statement,
-        parameters: ticket.parameters,
-        as_of: ticket.as_of.or(metadata_as_of),
-    };
-    let rows = tokio::select! {
-        biased;
-        () = drain.cancelled() => return Err(Refusal::shutting_down()),
-        rows = tenant.sql(request) => rows?,
-    };
-    messages(rows, tenant.log_id(), drain)
+    if let Command::TicketStatementQuery(ticket) = command {
+        let ticket = call
+            .tickets
+            .open(&ticket.statement_handle, call.tenant.log_id())?;
+        return match ticket.content {
+            Content::Sql(sql) => get(call, sql, ticket.query).await,
+            Content::Scan(_) => Err(invalid_ticket("the handle of the ticket is a scan")),
+        };
+    }
+    match asked(call, command)? {
+        Asked::Statement(_) => Err(invalid_ticket(
+            "the ticket is a command: ask GetFlightInfo for a ticket",
+        )),
+        Asked::Metadata(command) => metadata::get(call, &command),
+    }
+}
+
+/// What an upload that begins with a command is answered, but for bulk ingestion.
+pub(super) async fn put(
+    call: &Call,
+    command: Command,
+    first: FlightData,
+    messages: Streaming<FlightData>,
+) -> Result<PutResult, Refusal> {
+    match command {
+        Command::CommandPreparedStatementQuery(query) => {
+            let handle = &query.prepared_statement_handle;
+            let bound = prepared::bind(call, handle, first, messages).await?;
+            Ok(PutResult {
+                app_metadata: bound.encode_to_vec().into(),
+            })
+        }
+        Command::CommandStatementUpdate(_) | Command::CommandPreparedStatementUpdate(_) => {
+            Err(Refusal::unsupported(
+                "statements only read here: run it as a query, and append with bulk ingestion (`adbc_ingest` into \"events\")",
+            ))
+        }
+        Command::CommandStatementSubstraitPlan(_) => Err(no_substrait()),
+        other => Err(misplaced(&other)),
+    }
+}
+
+fn asked(call: &Call, command: Command) -> Result<Asked, Refusal> {
+    match command {
+        Command::CommandStatementQuery(query) => {
+            no_transaction(query.transaction_id.as_ref())?;
+            Ok(Asked::Statement(SqlTicket::new(query.query)))
+        }
+        Command::CommandPreparedStatementQuery(query) => {
+            prepared::open(call, &query.prepared_statement_handle).map(Asked::Statement)
+        }
+        Command::CommandStatementSubstraitPlan(_) => Err(no_substrait()),
+        other if metadata::is(&other) => Ok(Asked::Metadata(other)),
+        other => Err(misplaced(&other)),
+    }
 }
 
 /// The point of the past that a call's metadata names, if it does.
@@ -61,81 +155,34 @@ pub(super) fn as_of(metadata: &MetadataMap) -> Result<Option<AsOf>, Refusal> {
     Ok(Some(as_of))
 }
 
-/// The rows of a statement as messages, the first of which is the schema.
-pub(super) fn messages(
-    rows: SqlRows,
-    log_id: LogId,
-    drain: CancellationToken,
-) -> Result<BoxStream<'static, Result<Message, Status>>, Refusal> {
-    let (encoder, schema) = Encoder::new(rows.schema())?;
-    let sending = Sending {
-        told: format!(r#"{{"head":{},"log_id":"{log_id}"}}"#, rows.head()),
-        rows,
-        encoder,
-        next: Next::Message(schema),
-        some: false,
-        drain,
-    };
-    Ok(Box::pin(stream::unfold(sending, Sending::next)))
+fn no_transaction(id: Option<&Bytes>) -> Result<(), Refusal> {
+    if id.is_none_or(Bytes::is_empty) {
+        return Ok(());
+    }
+    Err(no_transactions())
 }
 
-/// The rows on their way to the client.
-struct Sending {
-    rows: SqlRows,
-    encoder: Encoder,
-    /// With each message.
-    told: String,
-    next: Next,
-    /// A message with rows, or with none, was given.
-    some: bool,
-    drain: CancellationToken,
+fn no_transactions() -> Refusal {
+    Refusal::unsupported(
+        "there are no transactions: a statement reads one cut of the log, an append is all or nothing",
+    )
 }
 
-/// What comes next.
-enum Next {
-    Message(Message),
-    Batch,
-    /// What is left of a batch that is too large for one message.
-    Rest(RecordBatch),
-    Nothing,
+fn no_substrait() -> Refusal {
+    Refusal::unsupported("there are no Substrait plans: send the statement as SQL")
 }
 
-impl Sending {
-    async fn next(mut self) -> Option<(Result<Message, Status>, Self)> {
-        let message = self.message().await.transpose()?;
-        if message.is_err() {
-            self.next = Next::Nothing;
-        }
-        Some((message.map_err(Refusal::into_status), self))
-    }
+/// A message of Flight SQL, without what all their types begin with.
+fn name(command: &Command) -> &str {
+    let url = command.type_url();
+    url.rsplit_once('.').map_or(url, |(_, name)| name)
+}
 
-    async fn message(&mut self) -> Result<Option<Message>, Refusal> {
-        let batch = match std::mem::replace(&mut self.next, Next::Batch) {
-            Next::Message(message) => return Ok(Some(message)),
-            Next::Rest(batch) => batch,
-            Next::Nothing => return Ok(None),
-            Next::Batch => match self.batch().await? {
-                Some(batch) => batch,
-                None if self.some => return Ok(None),
-                None => RecordBatch::new_empty(self.rows.schema().clone()),
-            },
-        };
-        self.some = true;
-        let (all, count) = (batch.num_rows(), rows_of_a_message(&batch)?);
-        let message = self
-            .encoder
-            .rows(&batch.slice(0, count), self.told.clone())?;
-        if count < all {
-            self.next = Next::Rest(batch.slice(count, all - count));
-        }
-        Ok(Some(message))
-    }
+fn misplaced(command: &Command) -> Refusal {
+    let told = format!("`{}` is nothing that this call answers", name(command));
+    Refusal::invalid(Violations::one("command", told))
+}
 
-    async fn batch(&mut self) -> Result<Option<RecordBatch>, Refusal> {
-        tokio::select! {
-            biased;
-            () = self.drain.cancelled() => Err(Refusal::shutting_down()),
-            batch = self.rows.next() => Ok(batch?),
-        }
-    }
+fn invalid_ticket(told: &str) -> Refusal {
+    Refusal::new(Kind::Invalid, "INVALID_TICKET", told)
 }

@@ -1,11 +1,18 @@
-//! A ticket that is a statement of SQL, in JSON, which a person can type: `{"sql": "select … $1", "parameters": ["order.paid"], "as_of": 1200}`. Without the feature `sql` it is recognised all the
-//! same, so that it can be refused as what it is.
+//! A ticket that is a statement of SQL, in JSON, which a person can type: `{"sql": "select … $1", "parameters": ["order.paid"],
+//! "as_of": 1200}`; or in protobuf, sealed (`ticket`). Without the feature `sql` it is recognised all the same, so that it can
+//! be refused as what it is.
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, Int64Array, NullArray, RecordBatch, StringArray,
+use arrow::{
+    array::{
+        ArrayRef, BooleanArray, Float64Array, Int64Array, NullArray, RecordBatch, StringArray,
+    },
+    error::ArrowError,
+    ipc::writer::StreamWriter,
 };
+use bytes::Bytes;
+use prost::Message;
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::{super::status::Refusal, ticket::check_length};
@@ -15,12 +22,25 @@ use crate::types::{append::Violations, id::LogId, id::Position, read::AsOf};
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct SqlTicket {
     pub(super) statement: String,
-    /// One row: of `$1`, `$2` in this order, or of `$name` by name.
-    pub(super) parameters: Option<RecordBatch>,
+    /// The values of its parameters, as Arrow's stream format has them; each row is a run of the statement.
+    pub(super) parameters: Option<Bytes>,
     /// Which point of the past, if any; it goes before that of the request's metadata.
     pub(super) as_of: Option<AsOf>,
     /// Refuse unless the log has this id.
     pub(super) log_id: Option<LogId>,
+}
+
+/// What is sealed. Others than the server that made it see bytes.
+#[derive(Clone, PartialEq, Message)]
+struct Binary {
+    #[prost(string, tag = "1")]
+    statement: String,
+    #[prost(bytes = "bytes", optional, tag = "2")]
+    parameters: Option<Bytes>,
+    #[prost(string, optional, tag = "3")]
+    as_of: Option<String>,
+    #[prost(string, optional, tag = "4")]
+    log_id: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -84,29 +104,40 @@ impl Value {
 }
 
 impl ParametersForm {
-    /// `None` if there are none.
-    fn row(self) -> Option<RecordBatch> {
+    /// One row in Arrow's stream format; `None` if there are none.
+    fn encoded(self) -> Result<Option<Bytes>, ArrowError> {
         let columns: Vec<_> = match self {
             Self::Numbered(values) => {
-                let named = |(i, value): (usize, Value)| (format!("${}", i + 1), value.column());
+                let named = |(i, value): (usize, Value)| (format!("${}", i + 1), value.column(), true);
                 values.into_iter().enumerate().map(named).collect()
             }
-            Self::Named(values) => values
-                .into_iter()
-                .map(|(name, value)| (name, value.column()))
-                .collect(),
+            Self::Named(values) => {
+                let named = |(name, value): (String, Value)| (name, value.column(), true);
+                values.into_iter().map(named).collect()
+            }
         };
-        RecordBatch::try_from_iter_with_nullable(
-            columns
-                .into_iter()
-                .map(|(name, column)| (name, column, true)),
-        )
-        .ok()
-        .filter(|row| row.num_columns() > 0)
+        if columns.is_empty() {
+            return Ok(None);
+        }
+        let row = RecordBatch::try_from_iter_with_nullable(columns)?;
+        let mut stream = StreamWriter::try_new(Vec::new(), row.schema_ref())?;
+        stream.write(&row)?;
+        Ok(Some(stream.into_inner()?.into()))
     }
 }
 
 impl SqlTicket {
+    /// A statement as of now, of whatever log.
+    #[cfg(feature = "sql")]
+    pub(super) fn new(statement: String) -> Self {
+        Self {
+            statement,
+            parameters: None,
+            as_of: None,
+            log_id: None,
+        }
+    }
+
     /// `None` if it has no key `sql`: then it is a scan.
     pub(super) fn typed(json: &[u8]) -> Result<Option<Self>, Refusal> {
         check_length(json)?;
@@ -126,12 +157,39 @@ impl SqlTicket {
             }
         };
         let log_id = form.log_id.map(|text| text.parse::<LogId>()).transpose();
+        let parameters = form.parameters.map(ParametersForm::encoded).transpose();
+        let parameters = parameters.map_err(|e| invalid("parameters", e.to_string()))?;
         Ok(Some(Self {
             statement: form.sql,
-            parameters: form.parameters.and_then(ParametersForm::row),
+            parameters: parameters.flatten(),
             as_of,
             log_id: log_id.map_err(|e| invalid("log_id", e.to_string()))?,
         }))
+    }
+
+    /// As [`Self::from_bytes`] reads it.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        Binary {
+            statement: self.statement.clone(),
+            parameters: self.parameters.clone(),
+            as_of: self.as_of.map(|as_of| as_of.to_string()),
+            log_id: self.log_id.map(|log_id| log_id.to_string()),
+        }
+        .encode_to_vec()
+    }
+
+    /// Of bytes whose seal is right.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self, Refusal> {
+        let other = || Refusal::malformed("what was sealed is of another version of the server");
+        let binary = Binary::decode(bytes).map_err(|_| other())?;
+        let as_of = binary.as_of.map(|text| text.parse()).transpose();
+        let log_id = binary.log_id.map(|text| text.parse()).transpose();
+        Ok(Self {
+            statement: binary.statement,
+            parameters: binary.parameters,
+            as_of: as_of.map_err(|_| other())?,
+            log_id: log_id.map_err(|_| other())?,
+        })
     }
 }
 
@@ -150,16 +208,10 @@ mod tests {
         assert_eq!(ticket.statement, "select 1");
         assert_eq!(ticket.as_of, Some(AsOf::Position(7)));
         assert_eq!(ticket.parameters, None);
-        let ticket = typed(r#"{"sql": "select $1", "parameters": [null, true, 5, 2.5, "x"]}"#)
-            .unwrap()
-            .unwrap();
-        let row = ticket.parameters.unwrap();
-        assert_eq!((row.num_rows(), row.num_columns()), (1, 5));
-        let ticket = typed(r#"{"sql": "select $a", "parameters": {"a": "x", "b": 1}}"#)
-            .unwrap()
-            .unwrap();
-        let row = ticket.parameters.unwrap();
-        assert_eq!(row.schema().field(0).name(), "a");
+        for values in [r#"[null, true, 5, 2.5, "x"]"#, r#"{"a": "x", "b": 1}"#] {
+            let json = format!(r#"{{"sql": "select $1", "parameters": {values}}}"#);
+            assert!(typed(&json).unwrap().unwrap().parameters.is_some());
+        }
         for wrong in [
             r#"{"sql": 1}"#,
             r#"{"sql": "select $1", "parameters": 5}"#,

@@ -1,4 +1,4 @@
-//! Tickets: which scan a `DoGet` is about.
+//! Tickets: which scan or statement a `DoGet` is about.
 //!
 //! One that begins with `{` is a [`ScanRequest`] or a [`SqlTicket`] in JSON, which a person can type. All others are sealed:
 //! made by `GetFlightInfo`, so that every endpoint, every retry and every restart sees the same cut of the log. The server keeps
@@ -6,10 +6,10 @@
 //!
 //! | offset | bytes | field |
 //! |---|---|---|
-//! | 0 | 8 | magic and version, `ANNALST1` |
+//! | 0 | 8 | magic and version, `ANNALST1` of a scan, `ANNALSQ1` of a statement |
 //! | 8 | 8 | when it expires, µs since 1970, little-endian |
 //! | 16 | 16 | query id |
-//! | 32 | | the scan in JSON, with the id of its log |
+//! | 32 | | the scan in JSON, or the statement in protobuf (`sql_ticket`), with the id of its log |
 //! | behind | 32 | HMAC-SHA256 of all before, with the key of the data folder |
 //!
 //! Invariant: nothing of a sealed ticket is looked at before its seal was found to be right.
@@ -29,10 +29,11 @@ use crate::types::{
     time::{Clock, SystemClock, Timestamp},
 };
 
-const MAGIC: &[u8; 8] = b"ANNALST1";
-const EXPIRES_AT: usize = MAGIC.len();
+const SCAN_MAGIC: &[u8; 8] = b"ANNALST1";
+const SQL_MAGIC: &[u8; 8] = b"ANNALSQ1";
+const EXPIRES_AT: usize = SCAN_MAGIC.len();
 const QUERY_AT: usize = EXPIRES_AT + 8;
-const SCAN_AT: usize = QUERY_AT + 16;
+const CONTENT_AT: usize = QUERY_AT + 16;
 const SEAL_BYTES: usize = 32;
 /// JSON may be written in less bytes than it is given back in.
 const SEALED_BYTES_MAX: usize = 2 * TICKET_BYTES_MAX;
@@ -46,32 +47,36 @@ pub(super) struct Tickets {
     seal: Hmac<Sha256>,
 }
 
+/// What a ticket asks for.
+#[derive(Debug, PartialEq)]
+pub(super) enum Content {
+    Scan(Box<ScanRequest>),
+    Sql(SqlTicket),
+}
+
 /// A ticket, opened.
 #[derive(Debug, PartialEq)]
-pub(super) enum Ticket {
-    Scan {
-        scan: Box<ScanRequest>,
-        /// `None`: it was typed.
-        query: Option<QueryId>,
-    },
-    Sql(SqlTicket),
+pub(super) struct Ticket {
+    pub(super) content: Content,
+    /// `None`: it was typed.
+    pub(super) query: Option<QueryId>,
 }
 
 /// A ticket whose seal is right.
 #[derive(Debug, PartialEq)]
 pub(super) struct Sealed {
-    pub(super) scan: ScanRequest,
+    pub(super) content: Content,
     pub(super) query: QueryId,
     pub(super) expires_at: Timestamp,
 }
 
 impl Sealed {
     /// A ticket that can be used from now on for as long as tickets can.
-    pub(super) fn new(scan: ScanRequest, query: QueryId) -> Self {
+    pub(super) fn new(content: Content, query: QueryId) -> Self {
         let life = i64::try_from(TICKET_LIFE.as_micros()).unwrap_or(i64::MAX);
         let expires_at = SystemClock.now().as_micros().saturating_add(life);
         Self {
-            scan,
+            content,
             query,
             expires_at: Timestamp::from_micros(expires_at).unwrap_or(Timestamp::MAX),
         }
@@ -99,30 +104,50 @@ impl Tickets {
 
     /// The bytes that a client gets.
     pub(super) fn encode(&self, ticket: &Sealed) -> Vec<u8> {
-        let mut bytes = MAGIC.to_vec();
+        let (magic, content) = match &ticket.content {
+            Content::Scan(scan) => (SCAN_MAGIC, scan.to_json().into_bytes()),
+            Content::Sql(sql) => (SQL_MAGIC, sql.to_bytes()),
+        };
+        let mut bytes = magic.to_vec();
         bytes.extend(ticket.expires_at.as_micros().to_le_bytes());
         bytes.extend(ticket.query.as_bytes());
-        bytes.extend(ticket.scan.to_json().as_bytes());
+        bytes.extend(content);
+        self.seal(bytes)
+    }
+
+    /// Bytes with a seal behind them.
+    pub(super) fn seal(&self, mut bytes: Vec<u8>) -> Vec<u8> {
         let seal = self.seal.clone().chain_update(&bytes).finalize();
         bytes.extend(seal.into_bytes());
         bytes
     }
 
+    /// What was sealed here; `None` if it was not, or was altered since.
+    pub(super) fn unseal<'a>(&self, sealed: &'a [u8]) -> Option<&'a [u8]> {
+        if sealed.len() > SEALED_BYTES_MAX {
+            return None;
+        }
+        let (bytes, seal) = sealed.split_last_chunk::<SEAL_BYTES>()?;
+        let verified = self.seal.clone().chain_update(bytes).verify_slice(seal);
+        verified.ok().map(|()| bytes)
+    }
+
     /// What a caller's ticket asks of the log.
     pub(super) fn open(&self, ticket: &[u8], log_id: LogId) -> Result<Ticket, Refusal> {
         if is_typed(ticket) {
-            return Ok(match SqlTicket::typed(ticket)? {
-                Some(sql) => Ticket::Sql(sql),
-                None => Ticket::Scan {
-                    scan: Box::new(typed(ticket)?),
-                    query: None,
-                },
+            let content = match SqlTicket::typed(ticket)? {
+                Some(sql) => Content::Sql(sql),
+                None => Content::Scan(Box::new(typed(ticket)?)),
+            };
+            return Ok(Ticket {
+                content,
+                query: None,
             });
         }
         let ticket = self.verify(ticket, log_id)?;
         ticket.check_time()?;
-        Ok(Ticket::Scan {
-            scan: Box::new(ticket.scan),
+        Ok(Ticket {
+            content: ticket.content,
             query: Some(ticket.query),
         })
     }
@@ -134,7 +159,8 @@ impl Tickets {
                 "the ticket was typed: it never expires, and no query stands behind it; end its stream instead",
             ));
         }
-        if !ticket.starts_with(MAGIC) {
+        let is_sql = ticket.starts_with(SQL_MAGIC);
+        if !is_sql && !ticket.starts_with(SCAN_MAGIC) {
             return Err(invalid(
                 "the ticket is none: it is what GetFlightInfo gives, or JSON like {\"table\": \"events\"}",
             ));
@@ -144,29 +170,28 @@ impl Tickets {
                 "the ticket was altered, or sealed for another data folder: ask GetFlightInfo for a new one",
             )
         };
-        if ticket.len() > SEALED_BYTES_MAX {
-            return Err(altered());
-        }
-        let (content, seal) = ticket
-            .split_last_chunk::<SEAL_BYTES>()
-            .filter(|(content, _)| content.len() >= SCAN_AT)
-            .ok_or_else(altered)?;
-        self.seal
-            .clone()
-            .chain_update(content)
-            .verify_slice(seal)
-            .map_err(|_| altered())?;
-        let expires_at = i64::from_le_bytes(array(&content[EXPIRES_AT..QUERY_AT]));
-        let scan = ScanRequest::from_json(&content[SCAN_AT..]).map_err(Refusal::invalid)?;
-        match scan.log_id {
+        let bytes = self.unseal(ticket).ok_or_else(altered)?;
+        let (head, content) = bytes.split_at_checked(CONTENT_AT).ok_or_else(altered)?;
+        let expires_at = i64::from_le_bytes(array(&head[EXPIRES_AT..QUERY_AT]));
+        let content = if is_sql {
+            Content::Sql(SqlTicket::from_bytes(content)?)
+        } else {
+            let scan = ScanRequest::from_json(content).map_err(Refusal::invalid)?;
+            Content::Scan(Box::new(scan))
+        };
+        let expected = match &content {
+            Content::Scan(scan) => scan.log_id,
+            Content::Sql(sql) => sql.log_id,
+        };
+        match expected {
             Some(expected) if expected != log_id => Err(ReadError::OtherLog {
                 expected,
                 found: log_id,
             }
             .into()),
             _ => Ok(Sealed {
-                scan,
-                query: Uuid::from_bytes(array(&content[QUERY_AT..SCAN_AT])),
+                content,
+                query: Uuid::from_bytes(array(&head[QUERY_AT..])),
                 expires_at: Timestamp::from_micros(expires_at).unwrap_or(Timestamp::MIN),
             }),
         }
@@ -212,6 +237,7 @@ fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::read::AsOf;
 
     fn log() -> LogId {
         LogId::from_bytes([1; 16])
@@ -221,14 +247,24 @@ mod tests {
         Tickets::new(&[key; 32])
     }
 
-    fn scan() -> ScanRequest {
-        ScanRequest {
+    fn scan() -> Content {
+        let scan = ScanRequest {
             columns: vec!["position".to_owned()],
             after: 5,
             through: Some(9),
             log_id: Some(log()),
             ..ScanRequest::default()
-        }
+        };
+        Content::Scan(Box::new(scan))
+    }
+
+    fn statement() -> Content {
+        Content::Sql(SqlTicket {
+            statement: "select $1".to_owned(),
+            parameters: Some(b"values".to_vec().into()),
+            as_of: Some(AsOf::Position(7)),
+            log_id: Some(log()),
+        })
     }
 
     fn reason(refused: Result<Ticket, Refusal>) -> String {
@@ -240,27 +276,29 @@ mod tests {
     #[test]
     fn a_sealed_ticket_is_opened_and_no_other() {
         let query = QueryId::from_u128(7);
-        let bytes = tickets(1).encode(&Sealed::new(scan(), query));
-        let opened = Ticket::Scan {
-            scan: Box::new(scan()),
-            query: Some(query),
-        };
-        assert_eq!(tickets(1).open(&bytes, log()).unwrap(), opened);
-        assert_eq!(
-            reason(tickets(2).open(&bytes, log())),
-            "InvalidArgument INVALID_TICKET"
-        );
-        assert_eq!(
-            reason(tickets(1).open(&bytes, LogId::from_bytes([2; 16]))),
-            "FailedPrecondition OTHER_LOG"
-        );
-        for at in 0..bytes.len() {
-            let mut altered = bytes.clone();
-            altered[at] ^= 1;
-            let reason = reason(tickets(1).open(&altered, log()));
-            assert_eq!(reason, "InvalidArgument INVALID_TICKET", "byte {at}");
-            let reason = self::reason(tickets(1).open(&bytes[..at], log()));
-            assert_eq!(reason, "InvalidArgument INVALID_TICKET", "{at} bytes");
+        for content in [scan, statement] {
+            let bytes = tickets(1).encode(&Sealed::new(content(), query));
+            let opened = Ticket {
+                content: content(),
+                query: Some(query),
+            };
+            assert_eq!(tickets(1).open(&bytes, log()).unwrap(), opened);
+            assert_eq!(
+                reason(tickets(2).open(&bytes, log())),
+                "InvalidArgument INVALID_TICKET"
+            );
+            assert_eq!(
+                reason(tickets(1).open(&bytes, LogId::from_bytes([2; 16]))),
+                "FailedPrecondition OTHER_LOG"
+            );
+            for at in 0..bytes.len() {
+                let mut altered = bytes.clone();
+                altered[at] ^= 1;
+                let reason = reason(tickets(1).open(&altered, log()));
+                assert_eq!(reason, "InvalidArgument INVALID_TICKET", "byte {at}");
+                let reason = self::reason(tickets(1).open(&bytes[..at], log()));
+                assert_eq!(reason, "InvalidArgument INVALID_TICKET", "{at} bytes");
+            }
         }
     }
 
@@ -279,11 +317,15 @@ mod tests {
     #[test]
     fn a_typed_ticket_needs_no_seal() {
         let opened = tickets(1).open(br#" {"after": 5}"#, log()).unwrap();
-        let scan = Box::new(ScanRequest {
+        let scan = ScanRequest {
             after: 5,
             ..ScanRequest::default()
-        });
-        assert_eq!(opened, Ticket::Scan { scan, query: None });
+        };
+        let expected = Ticket {
+            content: Content::Scan(Box::new(scan)),
+            query: None,
+        };
+        assert_eq!(opened, expected);
         let long = format!("{{{}}}", " ".repeat(TICKET_BYTES_MAX));
         for wrong in ["{", r#"{"a": 1}"#, &long] {
             let reason = reason(tickets(1).open(wrong.as_bytes(), log()));
