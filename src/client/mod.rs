@@ -5,6 +5,7 @@
 //!
 //! Used by `cli` and by programs. It knows `types` and `proto`, nothing of the engine.
 
+mod analytics;
 mod append;
 mod compact;
 mod error;

@@ -10,7 +10,7 @@ use datafusion::{
     execution::{SessionState, SessionStateBuilder},
 };
 
-use super::{SqlError, provider::TableAt};
+use super::{SqlError, Within, provider::TableAt};
 use crate::{
     engine::tenant::{ListRequest, Tenant},
     types::{id::Position, limits::PAGE_MAX, read::ReadError, scan::Table, text::Text},
@@ -24,13 +24,16 @@ const ANNALS: &str = "annals";
 pub(super) struct Cut {
     pub(super) tenant: Tenant,
     pub(super) head: Position,
+    /// Which events its tables of events have.
+    pub(super) within: Within,
 }
 
 impl Cut {
-    pub(super) fn new(tenant: &Tenant, head: Position) -> Arc<Self> {
+    pub(super) fn new(tenant: &Tenant, head: Position, within: Within) -> Arc<Self> {
         Arc::new(Self {
             tenant: tenant.clone(),
             head,
+            within,
         })
     }
 

@@ -36,6 +36,10 @@ impl TableAt {
             schema,
         }
     }
+
+    fn conditions(&self) -> Conditions {
+        Conditions::within(&self.table, &self.cut.within)
+    }
 }
 
 #[async_trait]
@@ -52,7 +56,7 @@ impl TableProvider for TableAt {
         &self,
         filters: &[&Expr],
     ) -> Result<Vec<TableProviderFilterPushDown>> {
-        let support = |filter: &&Expr| match Conditions::of(&self.table).take(filter) {
+        let support = |filter: &&Expr| match self.conditions().take(filter) {
             Taken::All => TableProviderFilterPushDown::Exact,
             Taken::Part => TableProviderFilterPushDown::Inexact,
             Taken::Nothing => TableProviderFilterPushDown::Unsupported,
@@ -71,7 +75,7 @@ impl TableProvider for TableAt {
             Some(columns) => Arc::new(self.schema.project(columns)?),
             None => Arc::clone(&self.schema),
         };
-        let mut conditions = Conditions::of(&self.table);
+        let mut conditions = self.conditions();
         for filter in filters {
             conditions.take(filter);
         }

@@ -18,11 +18,12 @@ use datafusion::{
     scalar::ScalarValue,
 };
 
+use super::Within;
 use crate::{
     engine::ingest::is_name,
     storage::segment::schema::{ENTITY_ID, EVENT_TYPE, OCCURRED_AT, POSITION, RECORDED_AT, TAGS},
     types::{
-        append::QueryItem,
+        append::{Query, QueryItem},
         id::Position,
         limits::GUARDS_MAX,
         read::{Filter, TimeRange},
@@ -45,6 +46,9 @@ pub(super) struct Conditions {
     tags: BTreeSet<Text>,
     /// One of these.
     any_tag: Option<BTreeSet<Text>>,
+    partitions: Vec<u32>,
+    /// One of its items, if it has any; then there is no `any_tag`.
+    query: Query,
     after: Position,
     through: Option<Position>,
     recorded: TimeRange,
@@ -71,6 +75,29 @@ impl Conditions {
         }
     }
 
+    /// Those that hold for all rows of a table, whatever a query asks.
+    pub(super) fn within(table: &Table, within: &Within) -> Self {
+        let mut conditions = Self::of(table);
+        if conditions.is_events {
+            let Within {
+                filter,
+                after,
+                through,
+            } = within;
+            let any_of =
+                |names: &[Text]| (!names.is_empty()).then(|| names.iter().cloned().collect());
+            conditions.entity_ids = any_of(&filter.entity_ids);
+            conditions.event_types = any_of(&filter.event_types);
+            conditions.event_type_prefix = filter.event_type_prefix.clone();
+            conditions.tags = filter.tags.iter().cloned().collect();
+            conditions.partitions.clone_from(&filter.partitions);
+            conditions.query = filter.query.clone();
+            (conditions.recorded, conditions.occurred) = (filter.recorded, filter.occurred);
+            (conditions.after, conditions.through) = (*after, *through);
+        }
+        conditions
+    }
+
     /// The filter that lets the same rows through, the position that they come after, and the last that they come up to;
     /// `None` if there can be no row.
     pub(super) fn into_filter(self) -> Option<(Filter, Position, Option<Position>)> {
@@ -91,15 +118,14 @@ impl Conditions {
             tags: self.tags.into_iter().collect(),
             recorded: self.recorded,
             occurred: self.occurred,
-            ..Filter::default()
+            partitions: self.partitions,
+            query: self.query,
         };
-        filter.query.items = list(self.any_tag)
-            .into_iter()
-            .map(|tag| QueryItem {
-                tags: vec![tag],
-                ..QueryItem::default()
-            })
-            .collect();
+        let any_tag = list(self.any_tag).into_iter().map(|tag| QueryItem {
+            tags: vec![tag],
+            ..QueryItem::default()
+        });
+        filter.query.items.extend(any_tag);
         Some((filter, self.after, self.through))
     }
 
@@ -324,7 +350,11 @@ impl Conditions {
             },
             ("array_has_any", TAGS) => match texts(value) {
                 // Of two, the scan knows one.
-                Some(tags) if are_names(&tags) && self.any_tag.is_none() => {
+                Some(tags)
+                    if are_names(&tags)
+                        && self.any_tag.is_none()
+                        && self.query.items.is_empty() =>
+                {
                     self.any_tag = Some(tags);
                     Taken::Part
                 }
