@@ -158,7 +158,7 @@ fn tenant_report(tenant: &TenantStats, out: &mut String) -> std::fmt::Result {
             out,
             "  partitions     {} of {least} to {most} events  {}",
             counts.len(),
-            bars(counts)
+            heights(counts, *most, counts.len())
         )?;
     }
     writeln!(out, "  log id         {}", tenant.log_id)
@@ -170,35 +170,9 @@ fn process_report(stats: &Stats, out: &mut String) -> std::fmt::Result {
     writeln!(out, "server {}{up}, {memory} resident", stats.version)
 }
 
-/// One character for each count, as high as its share of the highest.
-fn bars(counts: &[u64]) -> String {
-    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-    let most = counts.iter().copied().max().unwrap_or_default().max(1);
-    let bar = |count: u64| match count {
-        0 => ' ',
-        count => {
-            let height = u128::from(count) * BARS.len() as u128 / (u128::from(most) + 1);
-            *BARS.get(height as usize).unwrap_or(&'█')
-        }
-    };
-    counts.iter().map(|&count| bar(count)).collect()
-}
-
 fn uptime(stats: &Stats) -> Option<Duration> {
     let micros = SystemClock.now().as_micros() - stats.started_at?.as_micros();
     Some(Duration::from_micros(
         u64::try_from(micros).unwrap_or_default(),
     ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bars_show_shares_of_the_highest() {
-        assert_eq!(bars(&[0, 1, 500, 1000]), " ▁▄█");
-        assert_eq!(bars(&[0, 0]), "  ");
-        assert_eq!(bars(&[7]), "█");
-    }
 }

@@ -16,6 +16,7 @@ mod ingest_encode;
 mod retry;
 mod scan;
 mod scan_progress;
+mod sql;
 mod stats;
 mod subscribe;
 mod verify;
@@ -44,6 +45,7 @@ pub use self::{
     events::Events,
     ingest::{IngestOptions, Ingested, Ingesting},
     scan::{Scan, Scanned},
+    sql::Rows,
     stats::{Stats, TenantStats},
     subscribe::{Subscribed, Subscription},
     verify::{IntegrityFault, IntegritySummary, Verification, Verifying},
