@@ -74,6 +74,7 @@ check-tidy:
 .PHONY: check-clippy
 check-clippy:
 	@$(STAGE) "clippy has nothing to say" cargo clippy $(LOCKED) --all-targets -- -D warnings
+	@$(STAGE) "it builds without SQL" cargo clippy $(LOCKED) --no-default-features --lib --bins -- -D warnings
 
 # `--examples`, of which there need be none: dependencies then have the features that clippy checked them with.
 .PHONY: check-docs

@@ -47,9 +47,13 @@ mod sim_disk;
 mod slots;
 mod small_log;
 mod soak_checks;
+#[cfg(feature = "sql")]
+mod sql;
 mod unsealed;
 mod unsynced_disk;
 mod verify;
 mod verify_served;
 mod wire;
+#[cfg(not(feature = "sql"))]
+mod without_sql;
 mod workload;

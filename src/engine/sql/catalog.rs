@@ -44,10 +44,13 @@ impl Cut {
             .config()
             .clone()
             .with_default_catalog_and_schema(tenant, ANNALS);
-        SessionStateBuilder::new_from_existing(base.clone())
+        let mut state = SessionStateBuilder::new_from_existing(base.clone())
             .with_config(config)
             .with_catalog_list(Arc::new(Catalogs(Arc::clone(self))))
-            .build()
+            .build();
+        // What `now()` is.
+        state.mark_start_execution();
+        state
     }
 
     fn table(self: &Arc<Self>, table: Table) -> Arc<dyn TableProvider> {

@@ -2,7 +2,7 @@
 //!
 //! - `statement`: text → a statement that only reads; all others are refused by name.
 //! - `catalog`: which tables there are; `provider`: what a table is to DataFusion; `pushdown`: the part of a condition
-//!   that a scan takes; `scan`: the scan as a part of a plan.
+//!   that a scan takes; `scan`: the scan as a part of a plan; `undivided`: how it is divided; `reading`: how it is read.
 //! - `workers`: the threads that plan and run, and what all statements share; `memory`: what a statement may hold.
 //! - `wire`: results in types that every client reads.
 //! - `error`: why a statement fails.
@@ -17,8 +17,10 @@ mod error;
 mod memory;
 mod provider;
 mod pushdown;
+mod reading;
 mod scan;
 mod statement;
+mod undivided;
 mod wire;
 mod workers;
 

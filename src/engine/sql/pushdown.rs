@@ -45,10 +45,8 @@ pub(super) struct Conditions {
     /// All of these.
     tags: BTreeSet<Text>,
     /// One of these.
-    any_tag: Option<BTreeSet<Text>>,
+    items: Option<Vec<QueryItem>>,
     partitions: Vec<u32>,
-    /// One of its items, if it has any; then there is no `any_tag`.
-    query: Query,
     after: Position,
     through: Option<Position>,
     recorded: TimeRange,
@@ -91,7 +89,8 @@ impl Conditions {
             conditions.event_type_prefix = filter.event_type_prefix.clone();
             conditions.tags = filter.tags.iter().cloned().collect();
             conditions.partitions.clone_from(&filter.partitions);
-            conditions.query = filter.query.clone();
+            let items = &filter.query.items;
+            conditions.items = (!items.is_empty()).then(|| items.clone());
             (conditions.recorded, conditions.occurred) = (filter.recorded, filter.occurred);
             (conditions.after, conditions.through) = (*after, *through);
         }
@@ -107,11 +106,11 @@ impl Conditions {
         if self.nothing
             || is_none(&self.entity_ids)
             || is_none(&self.event_types)
-            || is_none(&self.any_tag)
+            || self.items.as_ref().is_some_and(Vec::is_empty)
         {
             return None;
         }
-        let mut filter = Filter {
+        let filter = Filter {
             entity_ids: list(self.entity_ids),
             event_types: list(self.event_types),
             event_type_prefix: self.event_type_prefix,
@@ -119,13 +118,10 @@ impl Conditions {
             recorded: self.recorded,
             occurred: self.occurred,
             partitions: self.partitions,
-            query: self.query,
+            query: Query {
+                items: self.items.unwrap_or_default(),
+            },
         };
-        let any_tag = list(self.any_tag).into_iter().map(|tag| QueryItem {
-            tags: vec![tag],
-            ..QueryItem::default()
-        });
-        filter.query.items.extend(any_tag);
         Some((filter, self.after, self.through))
     }
 
@@ -348,21 +344,113 @@ impl Conditions {
                 Some(tags) => self.take_tags(tags),
                 None => Taken::Nothing,
             },
-            ("array_has_any", TAGS) => match texts(value) {
-                // Of two, the scan knows one.
-                Some(tags)
-                    if are_names(&tags)
-                        && self.any_tag.is_none()
-                        && self.query.items.is_empty() =>
-                {
-                    self.any_tag = Some(tags);
-                    Taken::Part
-                }
-                _ => Taken::Nothing,
-            },
+            ("array_has_any", TAGS) => self.take_items(&Expr::ScalarFunction(call.clone())),
             _ => Taken::Nothing,
         }
     }
+
+    /// Takes what is said of types and tags in whatever way, if nothing of this kind was taken before: of two, the scan
+    /// knows one.
+    fn take_items(&mut self, condition: &Expr) -> Taken {
+        if !self.is_events || self.items.is_some() {
+            return Taken::Nothing;
+        }
+        self.items = items_of(condition);
+        match self.items {
+            Some(_) => Taken::Part,
+            None => Taken::Nothing,
+        }
+    }
+}
+
+/// The items of a query, one of which an event matches, if the condition is about types and tags alone.
+fn items_of(condition: &Expr) -> Option<Vec<QueryItem>> {
+    let items = match condition {
+        Expr::BinaryExpr(BinaryExpr {
+            left,
+            op: Operator::Or,
+            right,
+        }) => {
+            let mut items = items_of(left)?;
+            items.extend(items_of(right)?);
+            items
+        }
+        Expr::BinaryExpr(BinaryExpr {
+            left,
+            op: Operator::And,
+            right,
+        }) => {
+            let (left, right) = (items_of(left)?, items_of(right)?);
+            if left.len() * right.len() > GUARDS_MAX {
+                return None;
+            }
+            let both = left
+                .iter()
+                .flat_map(|one| right.iter().map(|other| both(one, other)));
+            both.flatten().collect()
+        }
+        Expr::ScalarFunction(call) => {
+            let [tags, value] = call.args.as_slice() else {
+                return None;
+            };
+            let ((TAGS, _), value) = (column_of(tags)?, literal(value)?) else {
+                return None;
+            };
+            let tags = match call.func.name() {
+                "array_has" => BTreeSet::from([text(value)?]),
+                "array_has_all" | "array_has_any" => texts(value)?,
+                _ => return None,
+            };
+            if !are_names(&tags) {
+                return None;
+            }
+            let item = |tags: Vec<Text>| QueryItem {
+                tags,
+                ..QueryItem::default()
+            };
+            if call.func.name() == "array_has_any" {
+                tags.into_iter().map(|tag| item(vec![tag])).collect()
+            } else {
+                vec![item(tags.into_iter().collect())]
+            }
+        }
+        _ => {
+            let (EVENT_TYPE, names) = names_of(condition)? else {
+                return None;
+            };
+            if !are_names(&names) {
+                return None;
+            }
+            vec![QueryItem {
+                event_types: names.into_iter().collect(),
+                ..QueryItem::default()
+            }]
+        }
+    };
+    let is_short = |item: &QueryItem| item.event_types.len() + item.tags.len() <= GUARDS_MAX;
+    // An item that asks nothing is none.
+    let asks = |item: &QueryItem| !item.event_types.is_empty() || !item.tags.is_empty();
+    (items.len() <= GUARDS_MAX && items.iter().all(|item| is_short(item) && asks(item)))
+        .then_some(items)
+}
+
+/// What matches both; `None` if nothing does.
+fn both(one: &QueryItem, other: &QueryItem) -> Option<QueryItem> {
+    let event_types = match (&one.event_types[..], &other.event_types[..]) {
+        ([], types) | (types, []) => types.to_vec(),
+        (one, other) => {
+            let types: Vec<_> = one.iter().filter(|t| other.contains(t)).cloned().collect();
+            if types.is_empty() {
+                return None;
+            }
+            types
+        }
+    };
+    let tags = BTreeSet::from_iter(one.tags.iter().chain(&other.tags).cloned());
+    Some(QueryItem {
+        event_types,
+        tags: tags.into_iter().collect(),
+    })
 }
 
 /// The column whose value is one of some texts, if the condition says no more.

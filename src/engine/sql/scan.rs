@@ -1,16 +1,13 @@
 //! A scan as a part of a plan: of some columns of a table, under the conditions that the index knows of.
 //!
 //! Events come in the order of positions, and so of times of recording; entities in that of their names. A scan of many
-//! events is divided into consecutive ranges of positions, which are read side by side. Where a query wants the last rows
-//! first, the scan reads backward, a block at a time, and no further than wanted: DataFusion then sorts nothing.
+//! events is divided into consecutive ranges of positions, which are read side by side, unless nothing but reading is to be
+//! done (`undivided`). Where a query wants the last rows first, the scan reads backward, and no further than wanted:
+//! DataFusion then sorts nothing.
 
 use std::{fmt, sync::Arc};
 
-use arrow::{
-    array::{RecordBatch, RecordBatchOptions, UInt32Array},
-    compute::{SortOptions, take_record_batch},
-    datatypes::{Schema, SchemaRef},
-};
+use arrow::{compute::SortOptions, datatypes::SchemaRef};
 use datafusion::{
     common::{
         ColumnStatistics, ScalarValue, Statistics, stats::Precision, tree_node::TreeNodeRecursion,
@@ -21,23 +18,26 @@ use datafusion::{
     physical_plan::{
         DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
         SortOrderPushdownResult,
-        execution_plan::{Boundedness, EmissionType},
-        metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet},
+        execution_plan::{Boundedness, EmissionType, SchedulingType},
+        metrics::{ExecutionPlanMetricsSet, MetricsSet},
         statistics::StatisticsArgs,
         stream::RecordBatchStreamAdapter,
     },
 };
 use futures_util::stream;
-use tokio::task::spawn_blocking;
 
-use super::{SqlError, catalog::Cut, pushdown::Conditions};
+use super::{
+    SqlError,
+    catalog::Cut,
+    pushdown::Conditions,
+    reading::{Counts, Reading},
+};
 use crate::{
-    engine::table::{Scan, rows::RowsRead},
     storage::segment::schema::{ENTITY_ID, POSITION, RECORDED_AT},
     types::{
         id::Position,
-        limits::{SQL_BLOCK_BYTES, SQL_BLOCK_ROWS, SQL_PARTITION_EVENTS_MIN},
-        read::{AsOf, Direction, ReadError},
+        limits::SQL_PARTITION_EVENTS_MIN,
+        read::{AsOf, Direction, ReadError, TimeRange},
         scan::{ScanRequest, Table},
     },
 };
@@ -88,7 +88,7 @@ impl ScanPlan {
             let recorded = tenant.log.recorded_in(filter.recorded, after, through)?;
             (after, through) = (recorded.start - 1, recorded.end.saturating_sub(1));
         }
-        filter.recorded = crate::types::read::TimeRange::default();
+        filter.recorded = TimeRange::default();
         if after >= through {
             return Ok(None);
         }
@@ -141,6 +141,21 @@ impl ScanPlan {
     fn with_properties(mut self) -> Self {
         self.properties = properties(&self.wanted, self.direction, self.ranges.len());
         self
+    }
+
+    /// The same in one partition.
+    pub(super) fn undivided(&self) -> Self {
+        let mut plan = self.clone();
+        let ends = self.ranges.first().zip(self.ranges.last());
+        plan.ranges = ends
+            .map(|((after, _), (_, through))| (*after, *through))
+            .into_iter()
+            .collect();
+        plan.with_properties()
+    }
+
+    pub(super) fn is_divided(&self) -> bool {
+        self.ranges.len() > 1
     }
 
     /// The direction that a scan has to read in, so that its rows are in some order; `None` if it has no such one.
@@ -235,12 +250,14 @@ fn properties(wanted: &Wanted, direction: Direction, partitions: usize) -> Arc<P
         let column = Column::new_with_schema(name, schema).ok()?;
         Some([PhysicalSortExpr::new(Arc::new(column), options)])
     });
-    Arc::new(PlanProperties::new(
+    let properties = PlanProperties::new(
         EquivalenceProperties::new_with_orderings(Arc::clone(schema), orders),
         Partitioning::UnknownPartitioning(partitions),
         EmissionType::Incremental,
         Boundedness::Bounded,
-    ))
+    );
+    // Each batch is waited for in a task, which yields.
+    Arc::new(properties.with_scheduling_type(SchedulingType::Cooperative))
 }
 
 /// Consecutive ranges, no more than `most`, of many positions each.
@@ -320,20 +337,14 @@ impl ExecutionPlan for ScanPlan {
             let told = format!("there is no partition {partition} of a scan");
             return Err(DataFusionError::Internal(told));
         };
-        let reading = Reading {
-            cut: Arc::clone(&self.wanted.cut),
-            schema: Arc::clone(&self.wanted.schema),
-            request: self.request.clone(),
-            after,
-            through,
-            direction: self.direction,
-            left: self.fetch.map_or(u64::MAX, |fetch| fetch as u64),
-            scan: None,
-            block: Vec::new(),
-            block_rows: SQL_BLOCK_ROWS,
-            ended: false,
-            counts: Counts::new(&self.metrics, partition),
-        };
+        let reading = Reading::new(
+            &self.wanted,
+            &self.request,
+            (after, through),
+            self.direction,
+            self.fetch,
+            Counts::new(&self.metrics, partition),
+        );
         let batches = stream::try_unfold(reading, |mut reading| async {
             let next = reading.next().await.map_err(SqlError::from)?;
             Ok(next.map(|batch| (batch, reading)))
@@ -362,15 +373,12 @@ impl ExecutionPlan for ScanPlan {
 
     fn with_fetch(&self, limit: Option<usize>) -> Option<Arc<dyn ExecutionPlan>> {
         let mut plan = self.clone();
-        plan.fetch = limit;
         // Few rows are all in one partition.
-        if limit.is_some_and(|limit| limit as u64 <= SQL_PARTITION_EVENTS_MIN)
-            && let (Some((after, _)), Some((_, through))) =
-                (plan.ranges.first(), plan.ranges.last())
-        {
-            plan.ranges = vec![(*after, *through)];
+        if limit.is_some_and(|limit| limit as u64 <= SQL_PARTITION_EVENTS_MIN) {
+            plan = plan.undivided();
         }
-        Some(Arc::new(plan.with_properties()))
+        plan.fetch = limit;
+        Some(Arc::new(plan))
     }
 
     fn fetch(&self) -> Option<usize> {
@@ -395,177 +403,5 @@ impl ExecutionPlan for ScanPlan {
             }
             None => SortOrderPushdownResult::Unsupported,
         })
-    }
-}
-
-/// What one partition counts.
-struct Counts {
-    rows_read: Count,
-    from_segments: Count,
-    from_log: Count,
-    output_rows: Count,
-}
-
-impl Counts {
-    fn new(metrics: &ExecutionPlanMetricsSet, partition: usize) -> Self {
-        let counter = |name: &'static str| MetricBuilder::new(metrics).counter(name, partition);
-        Self {
-            rows_read: counter("rows_read"),
-            from_segments: counter("rows_from_segments"),
-            from_log: counter("rows_from_log"),
-            output_rows: MetricBuilder::new(metrics).output_rows(partition),
-        }
-    }
-
-    fn add(&self, before: RowsRead, now: RowsRead) {
-        let (segments, log) = (now.segments - before.segments, now.log - before.log);
-        self.from_segments.add(segments);
-        self.from_log.add(log);
-        self.rows_read.add(segments + log);
-    }
-}
-
-/// A partition that is being read.
-struct Reading {
-    cut: Arc<Cut>,
-    schema: SchemaRef,
-    request: ScanRequest,
-    after: Position,
-    through: Position,
-    direction: Direction,
-    /// Rows still wanted.
-    left: u64,
-    scan: Option<Scan>,
-    /// Rows that were read backward: the next ones are last.
-    block: Vec<RecordBatch>,
-    /// Rows that are read backward at once.
-    block_rows: usize,
-    ended: bool,
-    counts: Counts,
-}
-
-impl Reading {
-    /// The next rows, at least one.
-    async fn next(&mut self) -> Result<Option<RecordBatch>, ReadError> {
-        let batch = match self.direction {
-            Direction::Forward => self.next_forward().await?,
-            Direction::Backward => self.next_backward().await?,
-        };
-        let Some(batch) = batch else {
-            return Ok(None);
-        };
-        self.left = self.left.saturating_sub(batch.num_rows() as u64);
-        self.counts.output_rows.add(batch.num_rows());
-        Ok(Some(self.given(batch)))
-    }
-
-    async fn next_forward(&mut self) -> Result<Option<RecordBatch>, ReadError> {
-        if self.ended || self.left == 0 {
-            return Ok(None);
-        }
-        let mut scan = match self.scan.take() {
-            Some(scan) => scan,
-            None => self.cut.tenant.scan(&self.range(self.after, self.left))?,
-        };
-        loop {
-            let before = scan.rows_read();
-            let next = scan.next().await?;
-            let now = scan.rows_read();
-            self.counts.add(before, now);
-            match next {
-                Some(batch) if batch.rows.num_rows() > 0 => {
-                    let is_entities = self.request.table == Table::Entities;
-                    if is_entities {
-                        self.counts.rows_read.add(batch.rows.num_rows());
-                    }
-                    self.scan = Some(scan);
-                    return Ok(Some(batch.rows));
-                }
-                Some(_) => {}
-                None => {
-                    self.ended = true;
-                    return Ok(None);
-                }
-            }
-        }
-    }
-
-    /// A scan of what comes after a position, and up to where this is.
-    fn range(&self, after: Position, limit: u64) -> ScanRequest {
-        let mut request = self.request.clone();
-        if request.table != Table::Entities {
-            (request.after, request.through) = (after, Some(self.through));
-        }
-        request.limit = Some(limit).filter(|limit| *limit < u64::MAX);
-        request
-    }
-
-    async fn next_backward(&mut self) -> Result<Option<RecordBatch>, ReadError> {
-        while self.block.is_empty() {
-            if self.left == 0 || self.through <= self.after {
-                return Ok(None);
-            }
-            self.read_block().await?;
-        }
-        let Some(batch) = self.block.pop() else {
-            return Ok(None);
-        };
-        let count = u32::try_from(batch.num_rows()).unwrap_or(u32::MAX);
-        let backward: UInt32Array = (0..count).rev().map(Some).collect();
-        let batch = take_record_batch(&batch, &backward).expect("all rows of a batch are in it");
-        let left = usize::try_from(self.left).unwrap_or(usize::MAX);
-        Ok(Some(batch.slice(0, batch.num_rows().min(left))))
-    }
-
-    /// Reads the last rows up to where this is; it is before them then.
-    async fn read_block(&mut self) -> Result<(), ReadError> {
-        loop {
-            let left = usize::try_from(self.left).unwrap_or(usize::MAX);
-            let count = self.block_rows.min(left);
-            let (cut, request) = (Arc::clone(&self.cut), self.range(self.after, u64::MAX));
-            let start = spawn_blocking(move || cut.tenant.start_of_last(&request, count)).await;
-            let Some(start) = start.expect("reading does not panic")? else {
-                self.through = self.after;
-                return Ok(());
-            };
-            if self.read_from(start, count).await? {
-                self.through = start - 1;
-                return Ok(());
-            }
-            self.block.clear();
-            self.block_rows = count / 4;
-        }
-    }
-
-    /// Reads the rows from a position on; false if they are too large to be held.
-    async fn read_from(&mut self, start: Position, count: usize) -> Result<bool, ReadError> {
-        let mut scan = self.cut.tenant.scan(&self.range(start - 1, u64::MAX))?;
-        let mut bytes = 0;
-        loop {
-            let before = scan.rows_read();
-            let next = scan.next().await?;
-            self.counts.add(before, scan.rows_read());
-            let Some(batch) = next else {
-                return Ok(true);
-            };
-            if batch.rows.num_rows() == 0 {
-                continue;
-            }
-            bytes += batch.rows.get_array_memory_size();
-            self.block.push(batch.rows);
-            if bytes > SQL_BLOCK_BYTES && count > 4 {
-                return Ok(false);
-            }
-        }
-    }
-
-    /// The columns that are wanted.
-    fn given(&self, batch: RecordBatch) -> RecordBatch {
-        if !self.schema.fields().is_empty() {
-            return batch;
-        }
-        let count = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &count)
-            .expect("no columns have any number of rows")
     }
 }

@@ -35,6 +35,7 @@ use super::{
     Prepared, SqlError, Statement,
     error::is_memory,
     memory::{AllMemory, StatementMemory},
+    undivided::Undivided,
 };
 use crate::types::{
     id::Position,
@@ -294,6 +295,7 @@ fn base() -> Result<SessionState, DataFusionError> {
                 .map(|function| (function.name().to_owned(), function))
                 .collect(),
         )
+        .with_physical_optimizer_rule(Arc::new(Undivided))
         .build();
     datafusion_functions_json::register_all(&mut state)?;
     Ok(state)

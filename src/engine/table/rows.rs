@@ -71,22 +71,22 @@ impl Tenant {
         }
     }
 
-    /// The position from which on a scan has the last `count` of its events, or all if they are fewer; `None` if it has
-    /// none. Times of occurrence and partitions are not looked at. Waits for the disk.
-    pub(crate) fn start_of_last(
+    /// Where the `count`-th event of a scan stands in a direction, or the last of fewer; `None` if it has none. Times of
+    /// occurrence and partitions are not looked at. Waits for the disk.
+    pub(crate) fn nth_row(
         &self,
         request: &ScanRequest,
+        direction: Direction,
         count: usize,
     ) -> Result<Option<Position>, ReadError> {
         let through = request.through.unwrap_or_else(|| self.head());
         if through <= request.after {
             return Ok(None);
         }
-        let set = self.scan_set(request);
         let range = request.after + 1..=through;
         let pieces = self.log.pieces();
-        let last = pieces.page(&set, range, Direction::Backward, count)?;
-        Ok(last.last().copied())
+        let rows = pieces.page(&self.scan_set(request), range, direction, count)?;
+        Ok(rows.last().copied())
     }
 }
 
