@@ -5,8 +5,9 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost_types::{FileDescriptorSet, field_descriptor_proto::Type};
 use protox::prost::Message;
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     "annals/v1/admin.proto",
+    "annals/v1/analytics.proto",
     "annals/v1/common.proto",
     "annals/v1/ingest.proto",
     "annals/v1/query.proto",

@@ -62,6 +62,10 @@ pub use engine::{
     },
 };
 pub use types::{
+    analytics::{
+        Correlation, CorrelationRequest, Durations, EventTime, Frequency, FrequencyRequest, Series,
+        Summaries, Summary, SummaryRequest,
+    },
     append::{
         AppendError, Appended, Batch, CursorRecord, Expect, Guard, GuardFailure, Query, QueryItem,
         Violation, Violations,

@@ -1,13 +1,18 @@
 //! Record batches as CSV (RFC 4180, lines end with `\n`): a header, then a line for each row.
 //!
-//! No value is an empty field, an empty text `""`. Times are RFC 3339, a list of texts is its JSON.
+//! No value is an empty field, an empty text `""`. Times are RFC 3339, lists and structs are JSON.
 
 use arrow::{
-    array::{Array, AsArray, RecordBatch},
-    datatypes::{DataType, Int32Type, Int64Type, Schema, TimeUnit, TimestampMicrosecondType},
+    array::{Array, ArrayRef, AsArray, RecordBatch},
+    datatypes::{
+        DataType, FieldRef, Int32Type, Int64Type, Schema, TimeUnit, TimestampMicrosecondType,
+    },
 };
 
-use super::json::{time_text, write_string};
+use super::{
+    json::{time_text, write_string},
+    values::Values,
+};
 
 /// A column's type that no column of ours has.
 #[derive(Debug, thiserror::Error)]
@@ -33,14 +38,14 @@ pub(super) fn write_rows(rows: &RecordBatch, out: &mut Vec<u8>) -> Result<(), No
     let schema = rows.schema();
     let columns = schema.fields().iter().zip(rows.columns());
     let columns = columns.map(|(field, column)| {
-        Column::of(column).ok_or_else(|| NoCsv {
+        Column::of(field, column).ok_or_else(|| NoCsv {
             column: field.name().clone(),
             data_type: field.data_type().clone(),
         })
     });
-    let columns = columns.collect::<Result<Vec<_>, _>>()?;
+    let mut columns = columns.collect::<Result<Vec<_>, _>>()?;
     for row in 0..rows.num_rows() {
-        for (i, column) in columns.iter().enumerate() {
+        for (i, column) in columns.iter_mut().enumerate() {
             if i > 0 {
                 out.push(b',');
             }
@@ -58,25 +63,26 @@ enum Column<'a> {
     Time(&'a arrow::array::TimestampMicrosecondArray),
     Text(&'a arrow::array::StringArray),
     Texts(&'a arrow::array::ListArray),
+    Other(Values<'a>),
 }
 
 impl<'a> Column<'a> {
-    fn of(column: &'a dyn Array) -> Option<Self> {
+    fn of(field: &'a FieldRef, column: &'a ArrayRef) -> Option<Self> {
         Some(match column.data_type() {
             DataType::Int64 => Self::Long(column.as_primitive::<Int64Type>()),
             DataType::Int32 => Self::Int(column.as_primitive::<Int32Type>()),
-            DataType::Timestamp(TimeUnit::Microsecond, _) => {
+            DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => {
                 Self::Time(column.as_primitive::<TimestampMicrosecondType>())
             }
             DataType::Utf8 => Self::Text(column.as_string()),
             DataType::List(element) if *element.data_type() == DataType::Utf8 => {
                 Self::Texts(column.as_list())
             }
-            _ => return None,
+            _ => Self::Other(Values::of(field, column)?),
         })
     }
 
-    fn write(&self, row: usize, out: &mut Vec<u8>) {
+    fn write(&mut self, row: usize, out: &mut Vec<u8>) {
         match self {
             Self::Long(numbers) if numbers.is_valid(row) => {
                 out.extend(numbers.value(row).to_string().as_bytes());
@@ -97,6 +103,11 @@ impl<'a> Column<'a> {
                 json.push(b']');
                 // Made of texts, it is one.
                 write_text(&String::from_utf8_lossy(&json), out);
+            }
+            Self::Other(values) if !values.is_null(row) => {
+                let mut text = Vec::new();
+                values.write(row, &mut text);
+                write_text(&String::from_utf8_lossy(&text), out);
             }
             _ => {}
         }
@@ -124,9 +135,12 @@ fn write_text(text: &str, out: &mut Vec<u8>) {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{
-        ArrayRef, BooleanArray, Int32Array, Int64Array, ListBuilder, StringArray, StringBuilder,
-        TimestampMicrosecondArray,
+    use arrow::{
+        array::{
+            ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, ListBuilder, StringArray,
+            StringBuilder, TimestampMicrosecondArray, TimestampSecondArray, UnionArray,
+        },
+        datatypes::Field,
     };
 
     use super::*;
@@ -145,11 +159,10 @@ mod tests {
             ),
             (
                 "at",
-                Arc::new(TimestampMicrosecondArray::from(vec![
-                    Some(-1),
-                    None,
-                    Some(0),
-                ])),
+                Arc::new(
+                    TimestampMicrosecondArray::from(vec![Some(-1), None, Some(0)])
+                        .with_timezone("UTC"),
+                ),
             ),
             (
                 "a,b",
@@ -180,10 +193,37 @@ mod tests {
     }
 
     #[test]
+    fn other_types_are_written_as_people_read_them() {
+        let columns: [(&str, ArrayRef); 3] = [
+            ("yes", Arc::new(BooleanArray::from(vec![Some(true), None]))),
+            ("ratio", Arc::new(Float64Array::from(vec![0.5, -2.0]))),
+            (
+                "at",
+                Arc::new(TimestampSecondArray::from(vec![Some(0), None])),
+            ),
+        ];
+        let rows = RecordBatch::try_from_iter_with_nullable(
+            columns.map(|(name, column)| (name, column, true)),
+        );
+        let mut out = Vec::new();
+        write_rows(&rows.unwrap(), &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(text, "true,0.5,1970-01-01T00:00:00\n,-2.0,\n");
+    }
+
+    #[test]
     fn a_type_that_is_not_written_is_named() {
-        let column: ArrayRef = Arc::new(BooleanArray::from(vec![true]));
+        let fields = [(0, Arc::new(Field::new("b", DataType::Boolean, true)))];
+        let bits: ArrayRef = Arc::new(BooleanArray::from(vec![true]));
+        let either = UnionArray::try_new(
+            fields.into_iter().collect(),
+            vec![0].into(),
+            None,
+            vec![bits],
+        );
+        let column: ArrayRef = Arc::new(either.unwrap());
         let rows = RecordBatch::try_from_iter([("a", column)]).unwrap();
         let error = write_rows(&rows, &mut Vec::new()).unwrap_err();
-        assert!(error.to_string().contains("`a` is a Boolean"), "{error}");
+        assert!(error.to_string().contains("`a` is a Union"), "{error}");
     }
 }

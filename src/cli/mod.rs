@@ -9,17 +9,22 @@ mod compact;
 mod completions;
 mod connect;
 mod csv;
+mod duration;
 mod error;
 mod figures;
 mod filter;
 mod follow;
+mod frequency;
 mod json;
 mod output;
+mod plot;
 mod read;
 pub mod serve;
+mod sql;
 mod state;
 mod stats;
 mod table_file;
+mod values;
 mod verify;
 
 use std::{future::Future, process::ExitCode};
@@ -53,6 +58,8 @@ enum Command {
     Read(read::ReadArgs),
     Follow(follow::FollowArgs),
     State(state::StateArgs),
+    Sql(sql::SqlArgs),
+    Frequency(frequency::FrequencyArgs),
     Stats(stats::StatsArgs),
     Compact(compact::CompactArgs),
     Verify(verify::VerifyArgs),
@@ -70,6 +77,8 @@ pub fn main() -> ExitCode {
         Command::Read(args) => client_command(None, read::run(args)),
         Command::Follow(args) => client_command(None, follow::run(args)),
         Command::State(args) => client_command(None, state::run(args)),
+        Command::Sql(args) => client_command(None, sql::run(args)),
+        Command::Frequency(args) => client_command(None, frequency::run(args)),
         Command::Stats(args) => client_command(None, stats::run(args)),
         Command::Compact(args) => client_command(None, compact::run(args)),
         Command::Verify(args) => match args.directory() {

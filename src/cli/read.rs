@@ -116,7 +116,7 @@ pub(super) async fn run(args: ReadArgs) -> Result<(), CliError> {
 }
 
 /// Waits for SIGINT or SIGTERM; for ever if they cannot be handled.
-async fn stopped() -> &'static str {
+pub(super) async fn stopped() -> &'static str {
     let (Ok(mut interrupt), Ok(mut terminate)) = (
         signal(SignalKind::interrupt()),
         signal(SignalKind::terminate()),

@@ -6,7 +6,9 @@ use clap::Args;
 use indicatif::{HumanBytes, HumanCount, HumanDuration};
 use serde::Serialize;
 
-use super::{connect::ConnectArgs, error::CliError, figures::counted, output::print};
+use super::{
+    connect::ConnectArgs, error::CliError, figures::counted, output::print, plot::heights,
+};
 use crate::{
     client::{Stats, TenantStats},
     types::time::{Clock, SystemClock},
@@ -153,12 +155,13 @@ fn tenant_report(tenant: &TenantStats, out: &mut String) -> std::fmt::Result {
     let counts = &tenant.events_per_partition;
     let (least, most) = (counts.iter().min(), counts.iter().max());
     if let (Some(least), Some(most)) = (least, most) {
-        let (least, most) = (HumanCount(*least), HumanCount(*most));
         writeln!(
             out,
-            "  partitions     {} of {least} to {most} events  {}",
+            "  partitions     {} of {} to {} events  {}",
             counts.len(),
-            bars(counts)
+            HumanCount(*least),
+            HumanCount(*most),
+            heights(counts, *most, counts.len())
         )?;
     }
     writeln!(out, "  log id         {}", tenant.log_id)
@@ -170,35 +173,9 @@ fn process_report(stats: &Stats, out: &mut String) -> std::fmt::Result {
     writeln!(out, "server {}{up}, {memory} resident", stats.version)
 }
 
-/// One character for each count, as high as its share of the highest.
-fn bars(counts: &[u64]) -> String {
-    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-    let most = counts.iter().copied().max().unwrap_or_default().max(1);
-    let bar = |count: u64| match count {
-        0 => ' ',
-        count => {
-            let height = u128::from(count) * BARS.len() as u128 / (u128::from(most) + 1);
-            *BARS.get(height as usize).unwrap_or(&'█')
-        }
-    };
-    counts.iter().map(|&count| bar(count)).collect()
-}
-
 fn uptime(stats: &Stats) -> Option<Duration> {
     let micros = SystemClock.now().as_micros() - stats.started_at?.as_micros();
     Some(Duration::from_micros(
         u64::try_from(micros).unwrap_or_default(),
     ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bars_show_shares_of_the_highest() {
-        assert_eq!(bars(&[0, 1, 500, 1000]), " ▁▄█");
-        assert_eq!(bars(&[0, 0]), "  ");
-        assert_eq!(bars(&[7]), "█");
-    }
 }

@@ -10,6 +10,7 @@ use arrow::{
     datatypes::SchemaRef,
     error::ArrowError,
     ipc::writer::{FileWriter, StreamWriter},
+    json::writer::{LineDelimited, Writer as JsonWriter, WriterBuilder},
 };
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -33,6 +34,9 @@ use crate::{
 /// A row group of Parquet is held in memory until it is full.
 const ROW_GROUP_BYTES: usize = 64 << 20;
 
+/// Times of ours are UTC, to the microsecond.
+const JSON_TIME: &str = "%Y-%m-%dT%H:%M:%S%.6fZ";
+
 /// How a table is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum TableFormat {
@@ -40,8 +44,11 @@ pub(super) enum TableFormat {
     Arrow,
     /// Parquet, compressed with zstd
     Parquet,
-    /// CSV with a header; tags are a JSON array
+    /// CSV with a header; lists, such as tags, are JSON
     Csv,
+    /// One JSON object a line
+    #[value(name = "jsonl")]
+    JsonLines,
 }
 
 /// Scans and writes, to a file or to standard output.
@@ -53,13 +60,7 @@ pub(super) async fn write(
 ) -> Result<(), CliError> {
     let output = Output::open(path)?;
     let is_seen = output.is_terminal();
-    if is_seen && format != TableFormat::Csv {
-        let name = format.to_possible_value();
-        return Err(CliError::Usage(format!(
-            "{} is no text for a terminal: name a file with --output FILE, or redirect standard output",
-            name.as_ref().map_or("it", |name| name.get_name()),
-        )));
-    }
+    check_terminal(format, &output)?;
     let bar = if is_seen {
         ProgressBar::hidden()
     } else {
@@ -84,6 +85,19 @@ pub(super) async fn write(
     writer.finish().map_err(told)?.finish()
 }
 
+/// Refuses to write to a terminal what is no text.
+pub(super) fn check_terminal(format: TableFormat, output: &Output) -> Result<(), CliError> {
+    let is_text = matches!(format, TableFormat::Csv | TableFormat::JsonLines);
+    if is_text || !output.is_terminal() {
+        return Ok(());
+    }
+    let name = format.to_possible_value();
+    Err(CliError::Usage(format!(
+        "{} is no text for a terminal: name a file with --output FILE, or redirect standard output",
+        name.as_ref().map_or("it", |name| name.get_name()),
+    )))
+}
+
 fn progress_bar() -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:30} {human_pos}/{human_len} {msg} {eta} left");
     ProgressBar::new(0).with_style(style.expect("the template is right"))
@@ -96,16 +110,18 @@ fn show(bar: &ProgressBar, request: &ScanRequest, batch: &Scanned) {
     bar.set_message("positions");
 }
 
-enum Writer {
+/// Writes rows in one of the formats.
+pub(super) enum Writer {
     ArrowFile(FileWriter<Output>),
     ArrowStream(StreamWriter<Output>),
     Parquet(Box<ArrowWriter<Output>>),
     Csv(Output),
+    JsonLines(Box<JsonWriter<Output, LineDelimited>>),
 }
 
 /// Why rows could not be written.
 #[derive(Debug, thiserror::Error)]
-enum WriteError {
+pub(super) enum WriteError {
     #[error("{0}")]
     Io(io::Error),
     #[error("{0}")]
@@ -117,7 +133,7 @@ enum WriteError {
 }
 
 impl WriteError {
-    fn told(self, path: Option<&Path>) -> CliError {
+    pub(super) fn told(self, path: Option<&Path>) -> CliError {
         match (self, path) {
             (Self::Io(error), None) => CliError::Output(error),
             (error, Some(path)) => write_failed(path, &error),
@@ -154,7 +170,7 @@ impl From<ParquetError> for WriteError {
 }
 
 impl Writer {
-    fn new(
+    pub(super) fn new(
         format: TableFormat,
         mut output: Output,
         schema: &SchemaRef,
@@ -175,10 +191,17 @@ impl Writer {
                 csv::write_header(schema, output.buffer());
                 Self::Csv(output)
             }
+            TableFormat::JsonLines => {
+                let writer = WriterBuilder::new()
+                    .with_explicit_nulls(true)
+                    .with_timestamp_tz_format(JSON_TIME.to_owned())
+                    .build(output);
+                Self::JsonLines(Box::new(writer))
+            }
         })
     }
 
-    fn write(&mut self, rows: &RecordBatch) -> Result<(), WriteError> {
+    pub(super) fn write(&mut self, rows: &RecordBatch) -> Result<(), WriteError> {
         match self {
             // Where the last rows end before the end of the range, no rows come last.
             _ if rows.num_rows() == 0 => Ok(()),
@@ -196,24 +219,30 @@ impl Writer {
                 csv::write_rows(rows, &mut lines)?;
                 Ok(output.write_all(&lines)?)
             }
+            Self::JsonLines(writer) => Ok(writer.write(rows)?),
         }
     }
 
     /// What arrived before an error is printed before it is told, where half of a table is of use.
-    fn give_up(self) -> Result<(), WriteError> {
-        if let Self::Csv(mut output) = self {
-            Write::flush(&mut output)?;
+    pub(super) fn give_up(self) -> Result<(), WriteError> {
+        match self {
+            Self::Csv(mut output) => Ok(Write::flush(&mut output)?),
+            Self::JsonLines(writer) => Ok(Write::flush(&mut writer.into_inner())?),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Ends the table; the output is still to be finished.
-    fn finish(self) -> Result<Output, WriteError> {
+    pub(super) fn finish(self) -> Result<Output, WriteError> {
         Ok(match self {
             Self::ArrowFile(writer) => writer.into_inner()?,
             Self::ArrowStream(writer) => writer.into_inner()?,
             Self::Parquet(writer) => writer.into_inner()?,
             Self::Csv(output) => output,
+            Self::JsonLines(mut writer) => {
+                writer.finish()?;
+                writer.into_inner()
+            }
         })
     }
 }

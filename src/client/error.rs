@@ -127,7 +127,7 @@ impl ClientError {
     pub(super) fn is_transient(&self) -> bool {
         match self.kind() {
             Kind::Unavailable | Kind::Unknown => true,
-            Kind::Exhausted => self.reason() == "QUEUE_FULL",
+            Kind::Exhausted => ["QUEUE_FULL", "SQL_BUSY"].contains(&self.reason()),
             _ => false,
         }
     }

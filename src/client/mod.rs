@@ -5,6 +5,7 @@
 //!
 //! Used by `cli` and by programs. It knows `types` and `proto`, nothing of the engine.
 
+mod analytics;
 mod append;
 mod compact;
 mod error;
@@ -15,6 +16,7 @@ mod ingest_encode;
 mod retry;
 mod scan;
 mod scan_progress;
+mod sql;
 mod stats;
 mod subscribe;
 mod verify;
@@ -43,6 +45,7 @@ pub use self::{
     events::Events,
     ingest::{IngestOptions, Ingested, Ingesting},
     scan::{Scan, Scanned},
+    sql::Rows,
     stats::{Stats, TenantStats},
     subscribe::{Subscribed, Subscription},
     verify::{IntegrityFault, IntegritySummary, Verification, Verifying},

@@ -210,7 +210,7 @@ impl Reading {
 }
 
 /// Asks the server, and reads the schema, which always comes first.
-async fn open(
+pub(super) async fn open(
     client: &Client,
     request: String,
 ) -> Result<(Streaming<FlightData>, Schema), ClientError> {
@@ -222,7 +222,7 @@ async fn open(
     Ok((stream, schema))
 }
 
-fn decode(message: &FlightData, schema: &SchemaRef) -> Option<RecordBatch> {
+pub(super) fn decode(message: &FlightData, schema: &SchemaRef) -> Option<RecordBatch> {
     let header = root_as_message(&message.data_header).ok()?;
     let rows = read_record_batch(
         &Buffer::from(message.data_body.clone()),

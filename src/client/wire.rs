@@ -96,29 +96,28 @@ pub(super) fn read_request(request: &ReadRequest) -> Result<proto::ReadEventsReq
         Direction::Forward => proto::Direction::Forward,
         Direction::Backward => proto::Direction::Backward,
     };
-    if request.through == Some(0) || request.limit == Some(0) {
-        // On the wire 0 stands for no bound.
-        let field = if request.limit == Some(0) {
-            "limit"
-        } else {
-            "through"
-        };
-        return Err(ClientError::Invalid(Violations::one(
-            field,
-            "must be at least 1",
-        )));
-    }
     Ok(proto::ReadEventsRequest {
         filter: Some(proto::EventFilter {
             after: request.after,
-            through: request.through.unwrap_or_default(),
+            through: bound(request.through, "through")?,
             ..filter_message(&request.filter)?
         }),
         direction: direction.into(),
-        limit: request.limit.unwrap_or_default(),
+        limit: bound(request.limit, "limit")?,
         as_of: request.as_of.map(as_of),
         log_id: log_id_text(request.log_id),
     })
+}
+
+/// On the wire 0 stands for no bound.
+pub(super) fn bound(given: Option<u64>, field: &str) -> Result<u64, ClientError> {
+    match given {
+        Some(0) => Err(ClientError::Invalid(Violations::one(
+            field,
+            "must be at least 1",
+        ))),
+        given => Ok(given.unwrap_or_default()),
+    }
 }
 
 pub(super) fn subscribe_request(
@@ -141,7 +140,7 @@ pub(super) fn check_texts(filter: &Filter) -> Result<(), ClientError> {
     filter_message(filter).map(drop)
 }
 
-fn filter_message(filter: &Filter) -> Result<proto::EventFilter, ClientError> {
+pub(super) fn filter_message(filter: &Filter) -> Result<proto::EventFilter, ClientError> {
     let query = (!filter.query.items.is_empty())
         .then(|| query_message(&filter.query, "filter.query"))
         .transpose()?;
@@ -190,7 +189,7 @@ fn log_id_text(log_id: Option<LogId>) -> String {
     log_id.map(|id| id.to_string()).unwrap_or_default()
 }
 
-fn wire_time(time: Timestamp) -> WireTime {
+pub(super) fn wire_time(time: Timestamp) -> WireTime {
     let micros = time.as_micros();
     WireTime {
         seconds: micros.div_euclid(1_000_000),

@@ -2,11 +2,13 @@
 //!
 //! - `ingest`: the only door for writes.
 //! - `log`: one tenant's log.
-//! - [`state`], [`subscription`], [`table`], [`sql`]: what is made of it.
+//! - [`state`], [`subscription`], [`table`], [`sql`], `analytics`: what is made of it.
 //! - [`tenant`]: a tenant, open: the calls.
 //!
 //! Each may use those before it. Called by `service`, and by programs that embed the store.
 
+#[cfg(feature = "sql")]
+mod analytics;
 pub mod event;
 pub(crate) mod ingest;
 mod json;

@@ -4,11 +4,18 @@
 //! here (ids, times, enums, choices not made), with the path of the field; what an in-process caller can get wrong too
 //! (names, JSON, sizes, guards) is left to the engine, which checks it once for both.
 
+#[cfg(feature = "sql")]
+mod analytics;
+
 use std::path::Path;
 
 use prost_types::Timestamp as WireTime;
 use uuid::Uuid;
 
+#[cfg(feature = "sql")]
+pub(super) use self::analytics::{
+    correlation, correlation_request, frequency, frequency_request, summaries, summary_request,
+};
 use crate::{
     engine::{
         event::Event,

@@ -7,6 +7,8 @@
 //! Used by `server`. With `server` and `client` the only user of tonic.
 
 mod admin;
+#[cfg(feature = "sql")]
+mod analytics;
 pub(crate) mod call;
 mod convert;
 mod flight;

@@ -24,7 +24,9 @@ use crate::{
     },
     proto::{
         GetCursorRequest, GetCursorResponse, GetEntityStateRequest, GetEntityStateResponse,
-        GetEventRequest, GetEventResponse, GetStatsRequest, GetStatsResponse, ListEntitiesRequest,
+        GetEventCorrelationRequest, GetEventCorrelationResponse, GetEventFrequencyRequest,
+        GetEventFrequencyResponse, GetEventRequest, GetEventResponse, GetEventSummaryRequest,
+        GetEventSummaryResponse, GetStatsRequest, GetStatsResponse, ListEntitiesRequest,
         ListEntitiesResponse, ListEventTypesRequest, ListEventTypesResponse, ProcessStats,
         ReadEventsRequest, ReadEventsResponse, SubscribeRequest, SubscribeResponse,
         query_service_server::QueryService, subscribe_response::Message,
@@ -186,6 +188,45 @@ impl QueryService for Query {
                 resident_bytes: telemetry::resident_bytes(),
             }),
         }))
+    }
+
+    async fn get_event_frequency(
+        &self,
+        request: Request<GetEventFrequencyRequest>,
+    ) -> Result<Response<GetEventFrequencyResponse>, Status> {
+        #[cfg(feature = "sql")]
+        return self.frequency(request).await;
+        #[cfg(not(feature = "sql"))]
+        {
+            drop(request);
+            Err(Refusal::without_sql().into())
+        }
+    }
+
+    async fn get_event_summary(
+        &self,
+        request: Request<GetEventSummaryRequest>,
+    ) -> Result<Response<GetEventSummaryResponse>, Status> {
+        #[cfg(feature = "sql")]
+        return self.summary(request).await;
+        #[cfg(not(feature = "sql"))]
+        {
+            drop(request);
+            Err(Refusal::without_sql().into())
+        }
+    }
+
+    async fn get_event_correlation(
+        &self,
+        request: Request<GetEventCorrelationRequest>,
+    ) -> Result<Response<GetEventCorrelationResponse>, Status> {
+        #[cfg(feature = "sql")]
+        return self.correlation(request).await;
+        #[cfg(not(feature = "sql"))]
+        {
+            drop(request);
+            Err(Refusal::without_sql().into())
+        }
     }
 
     type SubscribeStream = BoxStream<'static, Result<SubscribeResponse, Status>>;

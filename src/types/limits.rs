@@ -89,6 +89,22 @@ pub const SQL_PARAMETER_BYTES_MAX: usize = 128 << 10;
 #[cfg(feature = "sql")]
 pub const SQL_PARAMETER_ROWS_MAX: usize = 1_000;
 
+/// Buckets of a frequency: more than anyone looks at, and an answer is one message.
+#[cfg(feature = "sql")]
+pub const FREQUENCY_BUCKETS_MAX: u64 = 10_000;
+/// Widest bucket of a frequency: all times that events can have.
+#[cfg(feature = "sql")]
+pub const FREQUENCY_BUCKET_MAX: Duration = Duration::from_hours(3_660_000 * 24);
+/// Series of a frequency, whose names may have half a KiB each.
+#[cfg(feature = "sql")]
+pub const FREQUENCY_SERIES_MAX: u64 = 1_000;
+/// Counts of all series of a frequency: with their names, an answer stays below the 4 MiB that generated clients stop at.
+#[cfg(feature = "sql")]
+pub const FREQUENCY_COUNTS_MAX: u64 = 200_000;
+/// Types that are summarised one by one: an answer is one message.
+#[cfg(feature = "sql")]
+pub const SUMMARY_TYPES_MAX: usize = 1_000;
+
 /// The bounds that an operator sets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {

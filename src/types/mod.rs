@@ -2,6 +2,7 @@
 //!
 //! Every other module may use this one; it uses none.
 
+pub mod analytics;
 pub mod append;
 pub mod event;
 pub mod hash;

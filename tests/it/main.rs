@@ -6,6 +6,8 @@
 )]
 
 mod admin;
+#[cfg(feature = "sql")]
+mod analytics;
 mod bad_input;
 mod bit_flips;
 mod cli;

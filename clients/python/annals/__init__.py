@@ -5,6 +5,7 @@
 
 from annals import aio
 from annals._wire import Filter
+from annals.analytics import Correlation, Durations, Frequency, Series, Summaries, Summary
 from annals.client import Client, Read, Subscription, connect
 from annals.conditions import (
     AsOf,
@@ -79,11 +80,13 @@ __all__ = [
     "Checkpoint",
     "Client",
     "CompactionStats",
+    "Correlation",
     "Cursor",
     "CursorConflict",
     "CursorRecord",
     "DataLoss",
     "DeadlineExceeded",
+    "Durations",
     "EntityGuard",
     "EntityState",
     "EntitySummary",
@@ -91,6 +94,7 @@ __all__ = [
     "EventTypeSummary",
     "FailedPrecondition",
     "Filter",
+    "Frequency",
     "Guard",
     "GuardFailed",
     "IngestResult",
@@ -110,8 +114,11 @@ __all__ = [
     "ResourceExhausted",
     "RetryPolicy",
     "Scan",
+    "Series",
     "Stats",
     "Subscription",
+    "Summaries",
+    "Summary",
     "TenantStats",
     "Unauthenticated",
     "Unavailable",

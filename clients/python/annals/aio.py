@@ -9,15 +9,17 @@ import asyncio
 import uuid
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar, cast, overload
 
 import grpc
 import grpc.aio
 
-from annals import _endpoint, _wire
+from annals import _computing, _endpoint, _wire
 from annals._following import Following, ended
 from annals._proto.v1 import admin_pb2, admin_pb2_grpc, ingest_pb2_grpc, query_pb2, query_pb2_grpc
+from annals.analytics import Correlation, Frequency, Summaries
 from annals.conditions import AsOf, CursorRecord, Guard
 from annals.errors import AnnalsError, Cancelled, from_rpc_error
 from annals.events import (
@@ -172,6 +174,71 @@ class Client:
         """Counts of this tenant, or of all, and of the process."""
         request = query_pb2.GetStatsRequest(all_tenants=all_tenants)
         return _wire.stats_of(await self._call(self._query.GetStats, request))
+
+    async def frequency(
+        self,
+        bucket: timedelta,
+        *,
+        by_type: bool = False,
+        by_entity: bool = False,
+        top: int | None = None,
+        occurred: bool = False,
+        origin: datetime | None = None,
+        after: int = 0,
+        through: int | None = None,
+        as_of: AsOf | None = None,
+        **events: Unpack[_wire.Filter],
+    ) -> Frequency:
+        """How many events there were in each span of time; see `annals.Client.frequency`."""
+        filter_ = _wire.event_filter(after=after, through=through, **events)
+        request = _computing.frequency_request(
+            filter_,
+            bucket,
+            by_type=by_type,
+            by_entity=by_entity,
+            top=top,
+            occurred=occurred,
+            origin=origin,
+            as_of=as_of,
+        )
+        return _computing.frequency_of(request, await self._call(self._query.GetEventFrequency, request))
+
+    async def summary(
+        self,
+        *,
+        by_type: bool = False,
+        occurred: bool = False,
+        intervals: bool = True,
+        after: int = 0,
+        through: int | None = None,
+        as_of: AsOf | None = None,
+        **events: Unpack[_wire.Filter],
+    ) -> Summaries:
+        """How many events there are, of what, and the times between them; see `annals.Client.summary`."""
+        filter_ = _wire.event_filter(after=after, through=through, **events)
+        request = _computing.summary_request(
+            filter_, by_type=by_type, occurred=occurred, intervals=intervals, as_of=as_of
+        )
+        return _computing.summaries_of(await self._call(self._query.GetEventSummary, request))
+
+    async def correlation(
+        self,
+        first_type: str,
+        then_type: str,
+        *,
+        within: timedelta | None = None,
+        occurred: bool = False,
+        after: int = 0,
+        through: int | None = None,
+        as_of: AsOf | None = None,
+        **events: Unpack[_wire.Filter],
+    ) -> Correlation:
+        """How often events of one type are followed by one of another; see `annals.Client.correlation`."""
+        filter_ = _wire.event_filter(after=after, through=through, **events)
+        request = _computing.correlation_request(
+            filter_, first_type, then_type, within=within, occurred=occurred, as_of=as_of
+        )
+        return _computing.correlation_of(await self._call(self._query.GetEventCorrelation, request))
 
     async def compact(self) -> CompactionStats:
         """Start to compact segments until no two neighbours would fit into one, and return at once.

@@ -7,16 +7,18 @@ import time
 import uuid
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar, cast, overload
 
 import grpc
 
-from annals import _endpoint, _wire
+from annals import _computing, _endpoint, _wire
 from annals._extras import needed
 from annals._following import Following, ended
 from annals._proto.v1 import admin_pb2, admin_pb2_grpc, ingest_pb2_grpc, query_pb2, query_pb2_grpc
 from annals._tables import Tables
+from annals.analytics import Correlation, Frequency, Summaries
 from annals.conditions import AsOf, CursorRecord, Guard
 from annals.errors import AnnalsError, from_rpc_error
 from annals.events import (
@@ -196,6 +198,89 @@ class Client(Tables):
         """Counts of this tenant, or of all, and of the process."""
         request = query_pb2.GetStatsRequest(all_tenants=all_tenants)
         return _wire.stats_of(self._call(self._query.GetStats, request))
+
+    def frequency(
+        self,
+        bucket: timedelta,
+        *,
+        by_type: bool = False,
+        by_entity: bool = False,
+        top: int | None = None,
+        occurred: bool = False,
+        origin: datetime | None = None,
+        after: int = 0,
+        through: int | None = None,
+        as_of: AsOf | None = None,
+        **events: Unpack[_wire.Filter],
+    ) -> Frequency:
+        """How many events there were in each span of time, `bucket` wide; spans without events are there too.
+
+        Spans begin a whole number of widths from `origin`, 1970 if it is not given, and cover the times that the
+        filter asks for, else those of the events. `by_type` and `by_entity` give a series for each, `top` only those
+        with the most events. Times are those of recording, or with `occurred` those of the clients. The other
+        keywords are those of `read`.
+
+        There may be at most 10,000 spans, 1,000 series, and 200,000 counts in all.
+        """
+        filter_ = _wire.event_filter(after=after, through=through, **events)
+        request = _computing.frequency_request(
+            filter_,
+            bucket,
+            by_type=by_type,
+            by_entity=by_entity,
+            top=top,
+            occurred=occurred,
+            origin=origin,
+            as_of=as_of,
+        )
+        return _computing.frequency_of(request, self._call(self._query.GetEventFrequency, request))
+
+    def summary(
+        self,
+        *,
+        by_type: bool = False,
+        occurred: bool = False,
+        intervals: bool = True,
+        after: int = 0,
+        through: int | None = None,
+        as_of: AsOf | None = None,
+        **events: Unpack[_wire.Filter],
+    ) -> Summaries:
+        """How many events there are, of what, and the times between them; `by_type` also of each type.
+
+        `intervals=False` leaves out the times between events: those of an entity cost a sort of all events that
+        match, in memory. Times are those of recording, or with `occurred` those of the clients. The other keywords
+        are those of `read`.
+        """
+        filter_ = _wire.event_filter(after=after, through=through, **events)
+        request = _computing.summary_request(
+            filter_, by_type=by_type, occurred=occurred, intervals=intervals, as_of=as_of
+        )
+        return _computing.summaries_of(self._call(self._query.GetEventSummary, request))
+
+    def correlation(
+        self,
+        first_type: str,
+        then_type: str,
+        *,
+        within: timedelta | None = None,
+        occurred: bool = False,
+        after: int = 0,
+        through: int | None = None,
+        as_of: AsOf | None = None,
+        **events: Unpack[_wire.Filter],
+    ) -> Correlation:
+        """How often events of one type are followed by one of another, of the same entity, `within` a time.
+
+        An event is followed by the first one of the other type that has a greater position, if the time from the one
+        to the other is not negative and at most `within`. Times are those of recording, or with `occurred` those of
+        the clients, and events without one are left out. The other keywords are those of `read`.
+        """
+        filter_ = _wire.event_filter(after=after, through=through, **events)
+        request = _computing.correlation_request(
+            filter_, first_type, then_type, within=within, occurred=occurred, as_of=as_of
+        )
+        return _computing.correlation_of(self._call(self._query.GetEventCorrelation, request))
 
     def compact(self) -> CompactionStats:
         """Start to compact segments until no two neighbours would fit into one, and return at once.

@@ -14,7 +14,7 @@ use datafusion::{
     execution::{SessionState, SessionStateBuilder, SessionStateDefaults},
 };
 
-use super::{SqlError, provider::TableAt};
+use super::{SqlError, Within, provider::TableAt};
 use crate::{
     engine::tenant::{ListRequest, Tenant},
     types::{id::Position, limits::PAGE_MAX, read::ReadError, scan::Table, text::Text},
@@ -36,13 +36,16 @@ static FUNCTIONS: LazyLock<HashSet<String>> = LazyLock::new(|| {
 pub(super) struct Cut {
     pub(super) tenant: Tenant,
     pub(super) head: Position,
+    /// Which events its tables of events have.
+    pub(super) within: Within,
 }
 
 impl Cut {
-    pub(super) fn new(tenant: &Tenant, head: Position) -> Arc<Self> {
+    pub(super) fn new(tenant: &Tenant, head: Position, within: Within) -> Arc<Self> {
         Arc::new(Self {
             tenant: tenant.clone(),
             head,
+            within,
         })
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 
-use super::{Prepared, SqlError, SqlRequest, Statement, catalog::Cut, wire};
+use super::{Prepared, SqlError, SqlRequest, Statement, Within, catalog::Cut, wire};
 use crate::{
     engine::tenant::Tenant,
     types::{
@@ -26,7 +26,9 @@ impl Tenant {
 
     /// The columns of a table, as `SELECT *` gives them.
     pub fn sql_table_schema(&self, table: &Table) -> SchemaRef {
-        let schema = Cut::new(self, self.head()).table(table.clone()).schema();
+        let schema = Cut::new(self, self.head(), Within::default())
+            .table(table.clone())
+            .schema();
         let fields = schema.fields().iter().map(wire::plain_field);
         let fields: Vec<_> = fields.collect();
         Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))

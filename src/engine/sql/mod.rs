@@ -55,7 +55,7 @@ use self::{
 use super::tenant::Tenant;
 use crate::types::{
     id::Position,
-    read::{AsOf, ReadError},
+    read::{AsOf, Filter, ReadError},
 };
 
 /// A statement to run.
@@ -137,7 +137,20 @@ impl Tenant {
     /// # Errors
     /// See [`SqlError`].
     pub async fn sql(&self, request: impl Into<SqlRequest>) -> Result<SqlRows, SqlError> {
-        let (begun, running) = self.sql.run(Statement::new(self, request.into())).await?;
+        self.sql_within(request.into(), Within::default()).await
+    }
+
+    /// Runs a statement that sees some events only.
+    pub(super) async fn sql_within(
+        &self,
+        request: SqlRequest,
+        within: Within,
+    ) -> Result<SqlRows, SqlError> {
+        let statement = Statement {
+            within,
+            ..Statement::new(self, request)
+        };
+        let (begun, running) = self.sql.run(statement).await?;
         Ok(SqlRows {
             schema: begun.schema,
             head: begun.head,
@@ -166,10 +179,19 @@ impl SqlRows {
     }
 }
 
+/// Which events a statement sees, in every table of events: all, unless they are narrowed by more than its text can say.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Within {
+    pub(super) filter: Filter,
+    pub(super) after: Position,
+    pub(super) through: Option<Position>,
+}
+
 /// A statement of a tenant, on its way to the workers.
 struct Statement {
     tenant: Tenant,
     request: SqlRequest,
+    within: Within,
 }
 
 impl Statement {
@@ -177,6 +199,7 @@ impl Statement {
         Self {
             tenant: tenant.clone(),
             request,
+            within: Within::default(),
         }
     }
 
@@ -211,7 +234,7 @@ impl Statement {
 
     async fn prepared(self, base: &SessionState) -> Result<Prepared, SqlError> {
         let head = self.head()?;
-        let state = Cut::new(&self.tenant, head).session(base);
+        let state = Cut::new(&self.tenant, head, self.within.clone()).session(base);
         let Bound { schema, open, .. } = self.bound_plan(&state).await?;
         let mut parameters: Vec<_> = open.get_parameter_fields()?.into_iter().collect();
         parameters.sort_by_cached_key(|(name, _)| (number_of(name), name.clone()));
@@ -234,7 +257,7 @@ impl Statement {
         rows: &mpsc::Sender<RecordBatch>,
     ) -> Result<(), SqlError> {
         let head = self.head()?;
-        let state = Cut::new(&self.tenant, head).session(base);
+        let state = Cut::new(&self.tenant, head, self.within.clone()).session(base);
         let Bound { schema, plan, .. } = self.bound_plan(&state).await?;
         let mut open: Vec<_> = plan.get_parameter_names()?.into_iter().collect();
         if !open.is_empty() {

@@ -42,6 +42,10 @@ impl TableAt {
             schema,
         }
     }
+
+    fn conditions(&self) -> Conditions {
+        Conditions::within(&self.table, &self.cut.within)
+    }
 }
 
 #[async_trait]
@@ -58,7 +62,7 @@ impl TableProvider for TableAt {
         &self,
         filters: &[&Expr],
     ) -> Result<Vec<TableProviderFilterPushDown>> {
-        let support = |filter: &&Expr| match Conditions::of(&self.table).take(filter) {
+        let support = |filter: &&Expr| match self.conditions().take(filter) {
             Taken::All => TableProviderFilterPushDown::Exact,
             Taken::Part => TableProviderFilterPushDown::Inexact,
             Taken::Nothing => TableProviderFilterPushDown::Unsupported,
@@ -80,7 +84,7 @@ impl TableProvider for TableAt {
         if self.table == Table::Entities && !entities::are_in_index(&schema) {
             return entities::compute(&self.cut, state, &schema, filters, limit).await;
         }
-        let mut conditions = Conditions::of(&self.table);
+        let mut conditions = self.conditions();
         for filter in filters {
             conditions.take(filter);
         }

@@ -18,11 +18,12 @@ use datafusion::{
     scalar::ScalarValue,
 };
 
+use super::Within;
 use crate::{
     engine::ingest::is_name,
     storage::segment::schema::{ENTITY_ID, EVENT_TYPE, OCCURRED_AT, POSITION, RECORDED_AT, TAGS},
     types::{
-        append::QueryItem,
+        append::{Query, QueryItem},
         id::Position,
         limits::GUARDS_MAX,
         read::{Filter, TimeRange},
@@ -45,6 +46,7 @@ pub(super) struct Conditions {
     tags: BTreeSet<Text>,
     /// One of these.
     items: Option<Vec<QueryItem>>,
+    partitions: Vec<u32>,
     after: Position,
     through: Option<Position>,
     recorded: TimeRange,
@@ -71,6 +73,30 @@ impl Conditions {
         }
     }
 
+    /// Those that hold for all rows of a table, whatever a query asks.
+    pub(super) fn within(table: &Table, within: &Within) -> Self {
+        let mut conditions = Self::of(table);
+        if conditions.is_events {
+            let Within {
+                filter,
+                after,
+                through,
+            } = within;
+            let any_of =
+                |names: &[Text]| (!names.is_empty()).then(|| names.iter().cloned().collect());
+            conditions.entity_ids = any_of(&filter.entity_ids);
+            conditions.event_types = any_of(&filter.event_types);
+            conditions.event_type_prefix = filter.event_type_prefix.clone();
+            conditions.tags = filter.tags.iter().cloned().collect();
+            conditions.partitions.clone_from(&filter.partitions);
+            let items = &filter.query.items;
+            conditions.items = (!items.is_empty()).then(|| items.clone());
+            (conditions.recorded, conditions.occurred) = (filter.recorded, filter.occurred);
+            (conditions.after, conditions.through) = (*after, *through);
+        }
+        conditions
+    }
+
     /// The filter that lets the same rows through, the position that they come after, and the last that they come up to;
     /// `None` if there can be no row.
     pub(super) fn into_filter(self) -> Option<(Filter, Position, Option<Position>)> {
@@ -84,16 +110,18 @@ impl Conditions {
         {
             return None;
         }
-        let mut filter = Filter {
+        let filter = Filter {
             entity_ids: list(self.entity_ids),
             event_types: list(self.event_types),
             event_type_prefix: self.event_type_prefix,
             tags: self.tags.into_iter().collect(),
             recorded: self.recorded,
             occurred: self.occurred,
-            ..Filter::default()
+            partitions: self.partitions,
+            query: Query {
+                items: self.items.unwrap_or_default(),
+            },
         };
-        filter.query.items = self.items.unwrap_or_default();
         Some((filter, self.after, self.through))
     }
 

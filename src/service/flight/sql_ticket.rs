@@ -108,7 +108,8 @@ impl ParametersForm {
     fn encoded(self) -> Result<Option<Bytes>, ArrowError> {
         let columns: Vec<_> = match self {
             Self::Numbered(values) => {
-                let named = |(i, value): (usize, Value)| (format!("${}", i + 1), value.column(), true);
+                let named =
+                    |(i, value): (usize, Value)| (format!("${}", i + 1), value.column(), true);
                 values.into_iter().enumerate().map(named).collect()
             }
             Self::Named(values) => {

@@ -22,62 +22,63 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from annals._proto.v1 import analytics_pb2 as annals_dot_v1_dot_analytics__pb2
 from annals._proto.v1 import common_pb2 as annals_dot_v1_dot_common__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x61nnals/v1/query.proto\x12\tannals.v1\x1a\x16\x61nnals/v1/common.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa3\x01\n\x11ReadEventsRequest\x12&\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x16.annals.v1.EventFilter\x12\'\n\tdirection\x18\x02 \x01(\x0e\x32\x14.annals.v1.Direction\x12\r\n\x05limit\x18\x03 \x01(\x04\x12\x1e\n\x05\x61s_of\x18\x04 \x01(\x0b\x32\x0f.annals.v1.AsOf\x12\x0e\n\x06log_id\x18\x05 \x01(\t\"X\n\x12ReadEventsResponse\x12$\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\x15.annals.v1.EventBatch\x12\x0c\n\x04head\x18\x02 \x01(\x04\x12\x0e\n\x06log_id\x18\x03 \x01(\t\"@\n\x0fGetEventRequest\x12\x12\n\x08position\x18\x01 \x01(\x04H\x00\x12\x12\n\x08\x65vent_id\x18\x02 \x01(\tH\x00\x42\x05\n\x03key\"A\n\x10GetEventResponse\x12\x1f\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x10.annals.v1.Event\x12\x0c\n\x04head\x18\x02 \x01(\x04\"J\n\x15GetEntityStateRequest\x12\x11\n\tentity_id\x18\x01 \x01(\t\x12\x1e\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x0f.annals.v1.AsOf\"\x9c\x01\n\x16GetEntityStateResponse\x12\x11\n\tentity_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\r\n\x05state\x18\x03 \x01(\t\x12\x10\n\x08position\x18\x04 \x01(\x04\x12\x0c\n\x04head\x18\x05 \x01(\x04\x12/\n\x0brecorded_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"L\n\x13ListEntitiesRequest\x12\x0e\n\x06prefix\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"i\n\x14ListEntitiesResponse\x12*\n\x08\x65ntities\x18\x01 \x03(\x0b\x32\x18.annals.v1.EntitySummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x0c\n\x04head\x18\x03 \x01(\x04\"b\n\rEntitySummary\x12\x11\n\tentity_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x16\n\x0e\x66irst_position\x18\x03 \x01(\x04\x12\x15\n\rlast_position\x18\x04 \x01(\x04\"N\n\x15ListEventTypesRequest\x12\x0e\n\x06prefix\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"q\n\x16ListEventTypesResponse\x12\x30\n\x0b\x65vent_types\x18\x01 \x03(\x0b\x32\x1b.annals.v1.EventTypeSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x0c\n\x04head\x18\x03 \x01(\x04\"e\n\x10\x45ventTypeSummary\x12\x12\n\nevent_type\x18\x01 \x01(\t\x12\x0e\n\x06\x65vents\x18\x02 \x01(\x04\x12\x16\n\x0e\x66irst_position\x18\x03 \x01(\x04\x12\x15\n\rlast_position\x18\x04 \x01(\x04\" \n\x10GetCursorRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"C\n\x11GetCursorResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\x04\x12\x0e\n\x06log_id\x18\x03 \x01(\t\"&\n\x0fGetStatsRequest\x12\x13\n\x0b\x61ll_tenants\x18\x01 \x01(\x08\"e\n\x10GetStatsResponse\x12\'\n\x07tenants\x18\x01 \x03(\x0b\x32\x16.annals.v1.TenantStats\x12(\n\x07process\x18\x02 \x01(\x0b\x32\x17.annals.v1.ProcessStats\"\xaf\x02\n\x0bTenantStats\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06log_id\x18\x02 \x01(\t\x12\x0c\n\x04head\x18\x03 \x01(\x04\x12\r\n\x05\x66loor\x18\x04 \x01(\x04\x12\x10\n\x08\x65ntities\x18\x05 \x01(\x04\x12\x13\n\x0b\x65vent_types\x18\x06 \x01(\x04\x12\x1c\n\x14\x65vents_per_partition\x18\x07 \x03(\x04\x12\x11\n\tlog_bytes\x18\x08 \x01(\x04\x12\x11\n\tlog_files\x18\t \x01(\x04\x12\x13\n\x0bsubscribers\x18\n \x01(\x04\x12/\n\x0brecorded_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08poisoned\x18\x0c \x01(\t\x12\x0e\n\x06sealed\x18\r \x01(\x04\x12\x10\n\x08segments\x18\x0e \x01(\x04\"g\n\x0cProcessStats\x12\x0f\n\x07version\x18\x01 \x01(\t\x12.\n\nstarted_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0eresident_bytes\x18\x03 \x01(\x04\"\x8c\x01\n\x10SubscribeRequest\x12&\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x16.annals.v1.EventFilter\x12\x0f\n\x05\x61\x66ter\x18\x02 \x01(\x04H\x00\x12&\n\x04head\x18\x03 \x01(\x0b\x32\x16.google.protobuf.EmptyH\x00\x12\x0e\n\x06log_id\x18\x04 \x01(\tB\x07\n\x05start\"\xa0\x01\n\x11SubscribeResponse\x12\'\n\x06\x65vents\x18\x01 \x01(\x0b\x32\x15.annals.v1.EventBatchH\x00\x12*\n\tcaught_up\x18\x02 \x01(\x0b\x32\x15.annals.v1.CheckpointH\x00\x12+\n\ncheckpoint\x18\x03 \x01(\x0b\x32\x15.annals.v1.CheckpointH\x00\x42\t\n\x07message\".\n\nCheckpoint\x12\x10\n\x08position\x18\x01 \x01(\x04\x12\x0e\n\x06log_id\x18\x02 \x01(\t*U\n\tDirection\x12\x19\n\x15\x44IRECTION_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44IRECTION_FORWARD\x10\x01\x12\x16\n\x12\x44IRECTION_BACKWARD\x10\x02\x32\xf6\x04\n\x0cQueryService\x12K\n\nReadEvents\x12\x1c.annals.v1.ReadEventsRequest\x1a\x1d.annals.v1.ReadEventsResponse0\x01\x12\x43\n\x08GetEvent\x12\x1a.annals.v1.GetEventRequest\x1a\x1b.annals.v1.GetEventResponse\x12U\n\x0eGetEntityState\x12 .annals.v1.GetEntityStateRequest\x1a!.annals.v1.GetEntityStateResponse\x12O\n\x0cListEntities\x12\x1e.annals.v1.ListEntitiesRequest\x1a\x1f.annals.v1.ListEntitiesResponse\x12U\n\x0eListEventTypes\x12 .annals.v1.ListEventTypesRequest\x1a!.annals.v1.ListEventTypesResponse\x12\x46\n\tGetCursor\x12\x1b.annals.v1.GetCursorRequest\x1a\x1c.annals.v1.GetCursorResponse\x12\x43\n\x08GetStats\x12\x1a.annals.v1.GetStatsRequest\x1a\x1b.annals.v1.GetStatsResponse\x12H\n\tSubscribe\x12\x1b.annals.v1.SubscribeRequest\x1a\x1c.annals.v1.SubscribeResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x61nnals/v1/query.proto\x12\tannals.v1\x1a\x19\x61nnals/v1/analytics.proto\x1a\x16\x61nnals/v1/common.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa3\x01\n\x11ReadEventsRequest\x12&\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x16.annals.v1.EventFilter\x12\'\n\tdirection\x18\x02 \x01(\x0e\x32\x14.annals.v1.Direction\x12\r\n\x05limit\x18\x03 \x01(\x04\x12\x1e\n\x05\x61s_of\x18\x04 \x01(\x0b\x32\x0f.annals.v1.AsOf\x12\x0e\n\x06log_id\x18\x05 \x01(\t\"X\n\x12ReadEventsResponse\x12$\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\x15.annals.v1.EventBatch\x12\x0c\n\x04head\x18\x02 \x01(\x04\x12\x0e\n\x06log_id\x18\x03 \x01(\t\"@\n\x0fGetEventRequest\x12\x12\n\x08position\x18\x01 \x01(\x04H\x00\x12\x12\n\x08\x65vent_id\x18\x02 \x01(\tH\x00\x42\x05\n\x03key\"A\n\x10GetEventResponse\x12\x1f\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x10.annals.v1.Event\x12\x0c\n\x04head\x18\x02 \x01(\x04\"J\n\x15GetEntityStateRequest\x12\x11\n\tentity_id\x18\x01 \x01(\t\x12\x1e\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x0f.annals.v1.AsOf\"\x9c\x01\n\x16GetEntityStateResponse\x12\x11\n\tentity_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\r\n\x05state\x18\x03 \x01(\t\x12\x10\n\x08position\x18\x04 \x01(\x04\x12\x0c\n\x04head\x18\x05 \x01(\x04\x12/\n\x0brecorded_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"L\n\x13ListEntitiesRequest\x12\x0e\n\x06prefix\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"i\n\x14ListEntitiesResponse\x12*\n\x08\x65ntities\x18\x01 \x03(\x0b\x32\x18.annals.v1.EntitySummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x0c\n\x04head\x18\x03 \x01(\x04\"b\n\rEntitySummary\x12\x11\n\tentity_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x16\n\x0e\x66irst_position\x18\x03 \x01(\x04\x12\x15\n\rlast_position\x18\x04 \x01(\x04\"N\n\x15ListEventTypesRequest\x12\x0e\n\x06prefix\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"q\n\x16ListEventTypesResponse\x12\x30\n\x0b\x65vent_types\x18\x01 \x03(\x0b\x32\x1b.annals.v1.EventTypeSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x0c\n\x04head\x18\x03 \x01(\x04\"e\n\x10\x45ventTypeSummary\x12\x12\n\nevent_type\x18\x01 \x01(\t\x12\x0e\n\x06\x65vents\x18\x02 \x01(\x04\x12\x16\n\x0e\x66irst_position\x18\x03 \x01(\x04\x12\x15\n\rlast_position\x18\x04 \x01(\x04\" \n\x10GetCursorRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"C\n\x11GetCursorResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\x04\x12\x0e\n\x06log_id\x18\x03 \x01(\t\"&\n\x0fGetStatsRequest\x12\x13\n\x0b\x61ll_tenants\x18\x01 \x01(\x08\"e\n\x10GetStatsResponse\x12\'\n\x07tenants\x18\x01 \x03(\x0b\x32\x16.annals.v1.TenantStats\x12(\n\x07process\x18\x02 \x01(\x0b\x32\x17.annals.v1.ProcessStats\"\xaf\x02\n\x0bTenantStats\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06log_id\x18\x02 \x01(\t\x12\x0c\n\x04head\x18\x03 \x01(\x04\x12\r\n\x05\x66loor\x18\x04 \x01(\x04\x12\x10\n\x08\x65ntities\x18\x05 \x01(\x04\x12\x13\n\x0b\x65vent_types\x18\x06 \x01(\x04\x12\x1c\n\x14\x65vents_per_partition\x18\x07 \x03(\x04\x12\x11\n\tlog_bytes\x18\x08 \x01(\x04\x12\x11\n\tlog_files\x18\t \x01(\x04\x12\x13\n\x0bsubscribers\x18\n \x01(\x04\x12/\n\x0brecorded_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08poisoned\x18\x0c \x01(\t\x12\x0e\n\x06sealed\x18\r \x01(\x04\x12\x10\n\x08segments\x18\x0e \x01(\x04\"g\n\x0cProcessStats\x12\x0f\n\x07version\x18\x01 \x01(\t\x12.\n\nstarted_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0eresident_bytes\x18\x03 \x01(\x04\"\x8c\x01\n\x10SubscribeRequest\x12&\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x16.annals.v1.EventFilter\x12\x0f\n\x05\x61\x66ter\x18\x02 \x01(\x04H\x00\x12&\n\x04head\x18\x03 \x01(\x0b\x32\x16.google.protobuf.EmptyH\x00\x12\x0e\n\x06log_id\x18\x04 \x01(\tB\x07\n\x05start\"\xa0\x01\n\x11SubscribeResponse\x12\'\n\x06\x65vents\x18\x01 \x01(\x0b\x32\x15.annals.v1.EventBatchH\x00\x12*\n\tcaught_up\x18\x02 \x01(\x0b\x32\x15.annals.v1.CheckpointH\x00\x12+\n\ncheckpoint\x18\x03 \x01(\x0b\x32\x15.annals.v1.CheckpointH\x00\x42\t\n\x07message\".\n\nCheckpoint\x12\x10\n\x08position\x18\x01 \x01(\x04\x12\x0e\n\x06log_id\x18\x02 \x01(\t*U\n\tDirection\x12\x19\n\x15\x44IRECTION_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44IRECTION_FORWARD\x10\x01\x12\x16\n\x12\x44IRECTION_BACKWARD\x10\x02\x32\x96\x07\n\x0cQueryService\x12K\n\nReadEvents\x12\x1c.annals.v1.ReadEventsRequest\x1a\x1d.annals.v1.ReadEventsResponse0\x01\x12\x43\n\x08GetEvent\x12\x1a.annals.v1.GetEventRequest\x1a\x1b.annals.v1.GetEventResponse\x12U\n\x0eGetEntityState\x12 .annals.v1.GetEntityStateRequest\x1a!.annals.v1.GetEntityStateResponse\x12O\n\x0cListEntities\x12\x1e.annals.v1.ListEntitiesRequest\x1a\x1f.annals.v1.ListEntitiesResponse\x12U\n\x0eListEventTypes\x12 .annals.v1.ListEventTypesRequest\x1a!.annals.v1.ListEventTypesResponse\x12\x46\n\tGetCursor\x12\x1b.annals.v1.GetCursorRequest\x1a\x1c.annals.v1.GetCursorResponse\x12\x43\n\x08GetStats\x12\x1a.annals.v1.GetStatsRequest\x1a\x1b.annals.v1.GetStatsResponse\x12H\n\tSubscribe\x12\x1b.annals.v1.SubscribeRequest\x1a\x1c.annals.v1.SubscribeResponse0\x01\x12^\n\x11GetEventFrequency\x12#.annals.v1.GetEventFrequencyRequest\x1a$.annals.v1.GetEventFrequencyResponse\x12X\n\x0fGetEventSummary\x12!.annals.v1.GetEventSummaryRequest\x1a\".annals.v1.GetEventSummaryResponse\x12\x64\n\x13GetEventCorrelation\x12%.annals.v1.GetEventCorrelationRequest\x1a&.annals.v1.GetEventCorrelationResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'annals._proto.v1.query_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DIRECTION']._serialized_start=2340
-  _globals['_DIRECTION']._serialized_end=2425
-  _globals['_READEVENTSREQUEST']._serialized_start=123
-  _globals['_READEVENTSREQUEST']._serialized_end=286
-  _globals['_READEVENTSRESPONSE']._serialized_start=288
-  _globals['_READEVENTSRESPONSE']._serialized_end=376
-  _globals['_GETEVENTREQUEST']._serialized_start=378
-  _globals['_GETEVENTREQUEST']._serialized_end=442
-  _globals['_GETEVENTRESPONSE']._serialized_start=444
-  _globals['_GETEVENTRESPONSE']._serialized_end=509
-  _globals['_GETENTITYSTATEREQUEST']._serialized_start=511
-  _globals['_GETENTITYSTATEREQUEST']._serialized_end=585
-  _globals['_GETENTITYSTATERESPONSE']._serialized_start=588
-  _globals['_GETENTITYSTATERESPONSE']._serialized_end=744
-  _globals['_LISTENTITIESREQUEST']._serialized_start=746
-  _globals['_LISTENTITIESREQUEST']._serialized_end=822
-  _globals['_LISTENTITIESRESPONSE']._serialized_start=824
-  _globals['_LISTENTITIESRESPONSE']._serialized_end=929
-  _globals['_ENTITYSUMMARY']._serialized_start=931
-  _globals['_ENTITYSUMMARY']._serialized_end=1029
-  _globals['_LISTEVENTTYPESREQUEST']._serialized_start=1031
-  _globals['_LISTEVENTTYPESREQUEST']._serialized_end=1109
-  _globals['_LISTEVENTTYPESRESPONSE']._serialized_start=1111
-  _globals['_LISTEVENTTYPESRESPONSE']._serialized_end=1224
-  _globals['_EVENTTYPESUMMARY']._serialized_start=1226
-  _globals['_EVENTTYPESUMMARY']._serialized_end=1327
-  _globals['_GETCURSORREQUEST']._serialized_start=1329
-  _globals['_GETCURSORREQUEST']._serialized_end=1361
-  _globals['_GETCURSORRESPONSE']._serialized_start=1363
-  _globals['_GETCURSORRESPONSE']._serialized_end=1430
-  _globals['_GETSTATSREQUEST']._serialized_start=1432
-  _globals['_GETSTATSREQUEST']._serialized_end=1470
-  _globals['_GETSTATSRESPONSE']._serialized_start=1472
-  _globals['_GETSTATSRESPONSE']._serialized_end=1573
-  _globals['_TENANTSTATS']._serialized_start=1576
-  _globals['_TENANTSTATS']._serialized_end=1879
-  _globals['_PROCESSSTATS']._serialized_start=1881
-  _globals['_PROCESSSTATS']._serialized_end=1984
-  _globals['_SUBSCRIBEREQUEST']._serialized_start=1987
-  _globals['_SUBSCRIBEREQUEST']._serialized_end=2127
-  _globals['_SUBSCRIBERESPONSE']._serialized_start=2130
-  _globals['_SUBSCRIBERESPONSE']._serialized_end=2290
-  _globals['_CHECKPOINT']._serialized_start=2292
-  _globals['_CHECKPOINT']._serialized_end=2338
-  _globals['_QUERYSERVICE']._serialized_start=2428
-  _globals['_QUERYSERVICE']._serialized_end=3058
+  _globals['_DIRECTION']._serialized_start=2367
+  _globals['_DIRECTION']._serialized_end=2452
+  _globals['_READEVENTSREQUEST']._serialized_start=150
+  _globals['_READEVENTSREQUEST']._serialized_end=313
+  _globals['_READEVENTSRESPONSE']._serialized_start=315
+  _globals['_READEVENTSRESPONSE']._serialized_end=403
+  _globals['_GETEVENTREQUEST']._serialized_start=405
+  _globals['_GETEVENTREQUEST']._serialized_end=469
+  _globals['_GETEVENTRESPONSE']._serialized_start=471
+  _globals['_GETEVENTRESPONSE']._serialized_end=536
+  _globals['_GETENTITYSTATEREQUEST']._serialized_start=538
+  _globals['_GETENTITYSTATEREQUEST']._serialized_end=612
+  _globals['_GETENTITYSTATERESPONSE']._serialized_start=615
+  _globals['_GETENTITYSTATERESPONSE']._serialized_end=771
+  _globals['_LISTENTITIESREQUEST']._serialized_start=773
+  _globals['_LISTENTITIESREQUEST']._serialized_end=849
+  _globals['_LISTENTITIESRESPONSE']._serialized_start=851
+  _globals['_LISTENTITIESRESPONSE']._serialized_end=956
+  _globals['_ENTITYSUMMARY']._serialized_start=958
+  _globals['_ENTITYSUMMARY']._serialized_end=1056
+  _globals['_LISTEVENTTYPESREQUEST']._serialized_start=1058
+  _globals['_LISTEVENTTYPESREQUEST']._serialized_end=1136
+  _globals['_LISTEVENTTYPESRESPONSE']._serialized_start=1138
+  _globals['_LISTEVENTTYPESRESPONSE']._serialized_end=1251
+  _globals['_EVENTTYPESUMMARY']._serialized_start=1253
+  _globals['_EVENTTYPESUMMARY']._serialized_end=1354
+  _globals['_GETCURSORREQUEST']._serialized_start=1356
+  _globals['_GETCURSORREQUEST']._serialized_end=1388
+  _globals['_GETCURSORRESPONSE']._serialized_start=1390
+  _globals['_GETCURSORRESPONSE']._serialized_end=1457
+  _globals['_GETSTATSREQUEST']._serialized_start=1459
+  _globals['_GETSTATSREQUEST']._serialized_end=1497
+  _globals['_GETSTATSRESPONSE']._serialized_start=1499
+  _globals['_GETSTATSRESPONSE']._serialized_end=1600
+  _globals['_TENANTSTATS']._serialized_start=1603
+  _globals['_TENANTSTATS']._serialized_end=1906
+  _globals['_PROCESSSTATS']._serialized_start=1908
+  _globals['_PROCESSSTATS']._serialized_end=2011
+  _globals['_SUBSCRIBEREQUEST']._serialized_start=2014
+  _globals['_SUBSCRIBEREQUEST']._serialized_end=2154
+  _globals['_SUBSCRIBERESPONSE']._serialized_start=2157
+  _globals['_SUBSCRIBERESPONSE']._serialized_end=2317
+  _globals['_CHECKPOINT']._serialized_start=2319
+  _globals['_CHECKPOINT']._serialized_end=2365
+  _globals['_QUERYSERVICE']._serialized_start=2455
+  _globals['_QUERYSERVICE']._serialized_end=3373
 # @@protoc_insertion_point(module_scope)

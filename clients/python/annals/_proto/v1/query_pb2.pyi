@@ -1,5 +1,6 @@
 import datetime
 
+from annals._proto.v1 import analytics_pb2 as _analytics_pb2
 from annals._proto.v1 import common_pb2 as _common_pb2
 from google.protobuf import empty_pb2 as _empty_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2

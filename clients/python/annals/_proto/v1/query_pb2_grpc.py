@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from annals._proto.v1 import analytics_pb2 as annals_dot_v1_dot_analytics__pb2
 from annals._proto.v1 import query_pb2 as annals_dot_v1_dot_query__pb2
 
 GRPC_GENERATED_VERSION = '1.76.0'
@@ -76,6 +77,21 @@ class QueryServiceStub(object):
                 request_serializer=annals_dot_v1_dot_query__pb2.SubscribeRequest.SerializeToString,
                 response_deserializer=annals_dot_v1_dot_query__pb2.SubscribeResponse.FromString,
                 _registered_method=True)
+        self.GetEventFrequency = channel.unary_unary(
+                '/annals.v1.QueryService/GetEventFrequency',
+                request_serializer=annals_dot_v1_dot_analytics__pb2.GetEventFrequencyRequest.SerializeToString,
+                response_deserializer=annals_dot_v1_dot_analytics__pb2.GetEventFrequencyResponse.FromString,
+                _registered_method=True)
+        self.GetEventSummary = channel.unary_unary(
+                '/annals.v1.QueryService/GetEventSummary',
+                request_serializer=annals_dot_v1_dot_analytics__pb2.GetEventSummaryRequest.SerializeToString,
+                response_deserializer=annals_dot_v1_dot_analytics__pb2.GetEventSummaryResponse.FromString,
+                _registered_method=True)
+        self.GetEventCorrelation = channel.unary_unary(
+                '/annals.v1.QueryService/GetEventCorrelation',
+                request_serializer=annals_dot_v1_dot_analytics__pb2.GetEventCorrelationRequest.SerializeToString,
+                response_deserializer=annals_dot_v1_dot_analytics__pb2.GetEventCorrelationResponse.FromString,
+                _registered_method=True)
 
 
 class QueryServiceServicer(object):
@@ -137,6 +153,28 @@ class QueryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetEventFrequency(self, request, context):
+        """How many events there were in each span of time. This and the two that follow are computed by SQL: under its limits
+        of memory and time, and only by a server that was built with it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetEventSummary(self, request, context):
+        """How many events there are, of what, and the times between them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetEventCorrelation(self, request, context):
+        """How often an event of one type is followed by one of another.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_QueryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -179,6 +217,21 @@ def add_QueryServiceServicer_to_server(servicer, server):
                     servicer.Subscribe,
                     request_deserializer=annals_dot_v1_dot_query__pb2.SubscribeRequest.FromString,
                     response_serializer=annals_dot_v1_dot_query__pb2.SubscribeResponse.SerializeToString,
+            ),
+            'GetEventFrequency': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetEventFrequency,
+                    request_deserializer=annals_dot_v1_dot_analytics__pb2.GetEventFrequencyRequest.FromString,
+                    response_serializer=annals_dot_v1_dot_analytics__pb2.GetEventFrequencyResponse.SerializeToString,
+            ),
+            'GetEventSummary': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetEventSummary,
+                    request_deserializer=annals_dot_v1_dot_analytics__pb2.GetEventSummaryRequest.FromString,
+                    response_serializer=annals_dot_v1_dot_analytics__pb2.GetEventSummaryResponse.SerializeToString,
+            ),
+            'GetEventCorrelation': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetEventCorrelation,
+                    request_deserializer=annals_dot_v1_dot_analytics__pb2.GetEventCorrelationRequest.FromString,
+                    response_serializer=annals_dot_v1_dot_analytics__pb2.GetEventCorrelationResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -399,6 +452,87 @@ class QueryService(object):
             '/annals.v1.QueryService/Subscribe',
             annals_dot_v1_dot_query__pb2.SubscribeRequest.SerializeToString,
             annals_dot_v1_dot_query__pb2.SubscribeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetEventFrequency(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/annals.v1.QueryService/GetEventFrequency',
+            annals_dot_v1_dot_analytics__pb2.GetEventFrequencyRequest.SerializeToString,
+            annals_dot_v1_dot_analytics__pb2.GetEventFrequencyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetEventSummary(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/annals.v1.QueryService/GetEventSummary',
+            annals_dot_v1_dot_analytics__pb2.GetEventSummaryRequest.SerializeToString,
+            annals_dot_v1_dot_analytics__pb2.GetEventSummaryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetEventCorrelation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/annals.v1.QueryService/GetEventCorrelation',
+            annals_dot_v1_dot_analytics__pb2.GetEventCorrelationRequest.SerializeToString,
+            annals_dot_v1_dot_analytics__pb2.GetEventCorrelationResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -3,6 +3,7 @@
 isort:skip_file
 Reads, state, listings, subscriptions."""
 
+from annals._proto.v1 import analytics_pb2 as _analytics_pb2
 from annals._proto.v1 import query_pb2 as _query_pb2
 from collections import abc as _abc
 from grpc import aio as _aio
@@ -49,6 +50,14 @@ class QueryServiceStub:
     GetStats: _grpc.UnaryUnaryMultiCallable[_query_pb2.GetStatsRequest, _query_pb2.GetStatsResponse]
     Subscribe: _grpc.UnaryStreamMultiCallable[_query_pb2.SubscribeRequest, _query_pb2.SubscribeResponse]
     """Events from a position on, then live. The first message is a checkpoint at the start."""
+    GetEventFrequency: _grpc.UnaryUnaryMultiCallable[_analytics_pb2.GetEventFrequencyRequest, _analytics_pb2.GetEventFrequencyResponse]
+    """How many events there were in each span of time. This and the two that follow are computed by SQL: under its limits
+    of memory and time, and only by a server that was built with it.
+    """
+    GetEventSummary: _grpc.UnaryUnaryMultiCallable[_analytics_pb2.GetEventSummaryRequest, _analytics_pb2.GetEventSummaryResponse]
+    """How many events there are, of what, and the times between them."""
+    GetEventCorrelation: _grpc.UnaryUnaryMultiCallable[_analytics_pb2.GetEventCorrelationRequest, _analytics_pb2.GetEventCorrelationResponse]
+    """How often an event of one type is followed by one of another."""
 
 @_typing.type_check_only
 class QueryServiceAsyncStub(QueryServiceStub):
@@ -71,6 +80,14 @@ class QueryServiceAsyncStub(QueryServiceStub):
     GetStats: _aio.UnaryUnaryMultiCallable[_query_pb2.GetStatsRequest, _query_pb2.GetStatsResponse]  # type: ignore[assignment]
     Subscribe: _aio.UnaryStreamMultiCallable[_query_pb2.SubscribeRequest, _query_pb2.SubscribeResponse]  # type: ignore[assignment]
     """Events from a position on, then live. The first message is a checkpoint at the start."""
+    GetEventFrequency: _aio.UnaryUnaryMultiCallable[_analytics_pb2.GetEventFrequencyRequest, _analytics_pb2.GetEventFrequencyResponse]  # type: ignore[assignment]
+    """How many events there were in each span of time. This and the two that follow are computed by SQL: under its limits
+    of memory and time, and only by a server that was built with it.
+    """
+    GetEventSummary: _aio.UnaryUnaryMultiCallable[_analytics_pb2.GetEventSummaryRequest, _analytics_pb2.GetEventSummaryResponse]  # type: ignore[assignment]
+    """How many events there are, of what, and the times between them."""
+    GetEventCorrelation: _aio.UnaryUnaryMultiCallable[_analytics_pb2.GetEventCorrelationRequest, _analytics_pb2.GetEventCorrelationResponse]  # type: ignore[assignment]
+    """How often an event of one type is followed by one of another."""
 
 class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
     """Reads. Each call works on one snapshot of the log and returns the head it used; what was acknowledged before the
@@ -138,5 +155,31 @@ class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_query_pb2.SubscribeResponse], _abc.AsyncIterator[_query_pb2.SubscribeResponse]]:
         """Events from a position on, then live. The first message is a checkpoint at the start."""
+
+    @_abc_1.abstractmethod
+    def GetEventFrequency(
+        self,
+        request: _analytics_pb2.GetEventFrequencyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_analytics_pb2.GetEventFrequencyResponse, _abc.Awaitable[_analytics_pb2.GetEventFrequencyResponse]]:
+        """How many events there were in each span of time. This and the two that follow are computed by SQL: under its limits
+        of memory and time, and only by a server that was built with it.
+        """
+
+    @_abc_1.abstractmethod
+    def GetEventSummary(
+        self,
+        request: _analytics_pb2.GetEventSummaryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_analytics_pb2.GetEventSummaryResponse, _abc.Awaitable[_analytics_pb2.GetEventSummaryResponse]]:
+        """How many events there are, of what, and the times between them."""
+
+    @_abc_1.abstractmethod
+    def GetEventCorrelation(
+        self,
+        request: _analytics_pb2.GetEventCorrelationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_analytics_pb2.GetEventCorrelationResponse, _abc.Awaitable[_analytics_pb2.GetEventCorrelationResponse]]:
+        """How often an event of one type is followed by one of another."""
 
 def add_QueryServiceServicer_to_server(servicer: QueryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
