@@ -14,7 +14,7 @@ use datafusion::{
     execution::{SessionState, SessionStateBuilder, SessionStateDefaults},
 };
 
-use super::{SqlError, Within, provider::TableAt};
+use super::{SqlError, Within, provider::TableAt, workers::Means};
 use crate::{
     engine::tenant::{ListRequest, Tenant},
     types::{id::Position, limits::PAGE_MAX, read::ReadError, scan::Table, text::Text},
@@ -50,14 +50,16 @@ impl Cut {
     }
 
     /// What plans over these tables.
-    pub(super) fn session(self: &Arc<Self>, base: &SessionState) -> SessionState {
+    pub(super) fn session(self: &Arc<Self>, means: &Means) -> SessionState {
         let tenant = self.tenant.id().as_str();
-        let config = base
+        let config = means
+            .base
             .config()
             .clone()
             .with_default_catalog_and_schema(tenant, ANNALS);
-        let mut state = SessionStateBuilder::new_from_existing(base.clone())
+        let mut state = SessionStateBuilder::new_from_existing(means.base.clone())
             .with_config(config)
+            .with_runtime_env(Arc::clone(&means.environment))
             .with_catalog_list(Arc::new(Catalogs(Arc::clone(self))))
             .build();
         // What `now()` is.

@@ -5,7 +5,8 @@
 //! - `catalog`: which tables there are; `provider`: what a table is to DataFusion; `pushdown`: the part of a condition
 //!   that a scan takes; `scan`: the scan as a part of a plan; `undivided`: how it is divided; `reading`: how it is read;
 //!   `entities`: what of a table of entities is not in the index; `describe`: what a table is to those who list it.
-//! - `workers`: the threads that plan and run, and what all statements share; `memory`: what a statement may hold.
+//! - `workers`: the threads that plan and run, and what all statements share; `memory`: what a statement may hold; `stop`:
+//!   how it ends before its end.
 //! - `wire`: results in types that every client reads.
 //! - `error`: why a statement fails.
 //!
@@ -26,6 +27,7 @@ mod reading;
 mod scan;
 mod size;
 mod statement;
+mod stop;
 mod undivided;
 mod wire;
 mod workers;
@@ -50,7 +52,8 @@ pub(super) use self::workers::Workers;
 use self::{
     catalog::Cut,
     statement::Parsed,
-    workers::{Begun, Running},
+    stop::stoppable,
+    workers::{Begun, Means, Running},
 };
 use super::tenant::Tenant;
 use crate::types::{
@@ -232,9 +235,9 @@ impl Statement {
         Ok(wire::plain(plan)?)
     }
 
-    async fn prepared(self, base: &SessionState) -> Result<Prepared, SqlError> {
+    async fn prepared(self, means: &Means) -> Result<Prepared, SqlError> {
         let head = self.head()?;
-        let state = Cut::new(&self.tenant, head, self.within.clone()).session(base);
+        let state = Cut::new(&self.tenant, head, self.within.clone()).session(means);
         let Bound { schema, open, .. } = self.bound_plan(&state).await?;
         let mut parameters: Vec<_> = open.get_parameter_fields()?.into_iter().collect();
         parameters.sort_by_cached_key(|(name, _)| (number_of(name), name.clone()));
@@ -252,12 +255,12 @@ impl Statement {
     /// Runs it: says what it begins with, then gives its rows.
     async fn run(
         self,
-        base: &SessionState,
+        means: &Means,
         begun: tokio::sync::oneshot::Sender<Begun>,
         rows: &mpsc::Sender<RecordBatch>,
     ) -> Result<(), SqlError> {
         let head = self.head()?;
-        let state = Cut::new(&self.tenant, head, self.within.clone()).session(base);
+        let state = Cut::new(&self.tenant, head, self.within.clone()).session(means);
         let Bound { schema, plan, .. } = self.bound_plan(&state).await?;
         let mut open: Vec<_> = plan.get_parameter_names()?.into_iter().collect();
         if !open.is_empty() {
@@ -270,6 +273,7 @@ impl Statement {
             .query_planner()
             .create_physical_plan(&plan, &state)
             .await?;
+        let plan = stoppable(plan, &means.stop)?;
         let mut stream = execute_stream(plan, state.task_ctx())?;
         if begun
             .send(Begun {

@@ -560,3 +560,22 @@ fn is_fine_time(cast: &DataType) -> bool {
 fn are_names(names: &BTreeSet<Text>) -> bool {
     names.len() <= GUARDS_MAX && names.iter().all(is_name)
 }
+
+#[cfg(test)]
+mod tests {
+    use datafusion::{
+        functions_nested::expr_fn::array_has,
+        logical_expr::{ident, lit},
+    };
+
+    use super::*;
+
+    #[test]
+    fn types_and_tags_together_are_items() {
+        let condition = array_has(ident(TAGS), lit("x")).or(ident(EVENT_TYPE).eq(lit("a")));
+        let mut conditions = Conditions::of(&Table::Events);
+        assert_eq!(conditions.take(&condition), Taken::Part);
+        let (filter, ..) = conditions.into_filter().unwrap();
+        assert_eq!(filter.query.items.len(), 2);
+    }
+}

@@ -155,7 +155,7 @@ async fn a_mistake_is_told_in_one_line_with_its_place() {
         ("", "there is no statement"),
         ("  -- nothing\n", "there is no statement"),
         ("selec 1", "Line: 1, Column: 1"),
-        ("select\n  from from", "Line: 2"),
+        ("select 1\n  from events where and", "Line: 2"),
         ("select 'open", "Unterminated string literal"),
         ("select 1; select 2", "there are 2 statements"),
         (

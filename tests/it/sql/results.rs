@@ -19,7 +19,6 @@ async fn tables_have_the_rows_and_the_schema_of_scans() {
             json!({"table": "events"}),
         ),
         ("select * from \"default\".annals.events", json!({})),
-        ("select * from entities", json!({"table": "entities"})),
         (
             "select entity_id, events, first_position, last_position from entities order by entity_id",
             json!({"table": "entities"}),
@@ -53,9 +52,6 @@ async fn tables_have_the_rows_and_the_schema_of_scans() {
 #[tokio::test(flavor = "multi_thread")]
 async fn entities_have_times_and_types() {
     let (server, _, stub) = server().await;
-    let computed = "select e.first_recorded_at = (select recorded_at from events where position = e.first_position) \
-         and e.last_recorded_at = (select recorded_at from events where position = e.last_position) from entities e";
-    assert!(column(&stub, computed).await.iter().all(|is| is == "true"));
     let all = rows(&stub, "select * from entities order by entity_id").await;
     assert_eq!(all.len(), 7);
     let counted = "select entity_id, count(*), min(position), max(position), min(recorded_at), max(recorded_at), \
@@ -140,7 +136,7 @@ async fn payloads_are_asked_with_json_operators() {
         ("select count(*) from events where payload ? 'none'", "0"),
         (
             "select count(*) from events where payload ->> 'n' > '9'",
-            "11",
+            "10",
         ),
         ("select sum((payload ->> 'n')::bigint) from events", "20100"),
         (
@@ -228,7 +224,7 @@ async fn sql_is_whole() {
             "100",
         ),
         (
-            "(select position from events limit 1) union all (select 7)",
+            "(select position from events limit 1) union all (select 7) order by 1",
             "1 7",
         ),
         ("select approx_distinct(entity_id) from events", "7"),
