@@ -57,7 +57,8 @@ async fn mutated_commands_never_end_the_server() {
     for seed in seeds(1) {
         let mut rng = Rng::new(seed);
         for _ in 0..600 {
-            let message = mutated(&mut rng, rng.clone().pick(&commands));
+            let message = rng.pick(&commands).clone();
+            let message = mutated(&mut rng, &message);
             for end in asked(&stub, &message).await.into_iter().flatten() {
                 is_clean(&end);
             }
@@ -91,8 +92,7 @@ async fn mutated_actions_never_end_the_server() {
     for seed in seeds(1) {
         let mut rng = Rng::new(seed);
         for _ in 0..2_000 {
-            let (_, body) = rng.clone().pick(&actions).clone();
-            let (name, _) = actions[rng.below(actions.len())];
+            let ((_, body), (name, _)) = (rng.pick(&actions).clone(), rng.pick(&actions).clone());
             let body = mutated(&mut rng, &body);
             if let Err(status) = act(&stub, name, body).await {
                 is_clean(&status);
