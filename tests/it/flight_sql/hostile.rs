@@ -7,7 +7,7 @@ use arrow_flight::{
     FlightData,
     sql::{
         ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult,
-        CommandPreparedStatementQuery,
+        CommandGetTables, CommandPreparedStatementQuery,
     },
     utils::batches_to_flight_data,
 };
@@ -81,6 +81,42 @@ async fn truncated_commands_never_end_the_server() {
             }
         }
     }
+    is_well(&stub).await;
+    server.server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn patterns_and_lists_of_any_length_are_answered_or_refused() {
+    let (server, _, stub) = server().await;
+    for (pattern, is_too_long) in [
+        ("_%".repeat(512), false),
+        ("%_%".repeat(300), false),
+        ("\\".repeat(1_023), false),
+        ("(.*".repeat(341), false),
+        ("ü%".repeat(341), false),
+        ("_%".repeat(1_000_000), true),
+    ] {
+        let asked = CommandGetTables {
+            db_schema_filter_pattern: Some(pattern.clone()),
+            table_name_filter_pattern: Some(pattern),
+            ..CommandGetTables::default()
+        };
+        match info(&stub, &asked).await {
+            Ok(told) => match get(&stub, ticket(&told)).await {
+                Ok(_) => assert!(!is_too_long),
+                Err(status) => {
+                    is_clean(&status);
+                    assert!(is_too_long, "{status}");
+                }
+            },
+            Err(status) => is_clean(&status),
+        }
+    }
+    let asked = CommandGetTables {
+        table_types: vec!["VIEW".to_owned(); 100_000],
+        ..CommandGetTables::default()
+    };
+    assert_eq!(rows(&stub, &asked).await.unwrap().num_rows(), 7);
     is_well(&stub).await;
     server.server.shutdown().await;
 }
