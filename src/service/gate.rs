@@ -48,6 +48,15 @@ impl Gate {
             .await?)
     }
 
+    /// Refuses what is no tenant to append to, without making it.
+    pub(crate) async fn check_for_append(&self, metadata: &MetadataMap) -> Result<(), Refusal> {
+        let id = self.tenant_id(metadata)?;
+        if !self.engine.options().auto_create_tenants {
+            self.engine.tenant(&id).await?;
+        }
+        Ok(())
+    }
+
     /// The name of the tenant.
     pub(crate) fn tenant_id(&self, metadata: &MetadataMap) -> Result<TenantId, Refusal> {
         let mut named = metadata.get_all(TENANT_KEY).iter();

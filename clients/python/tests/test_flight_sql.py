@@ -20,6 +20,8 @@ from server import Server
 import annals
 
 EVENTS = 30
+DICTIONARY = pa.array(["order-1"]).dictionary_encode()
+ENDLESS = "select a.position from events a, events b, events c, events d, events e, events f"
 HEADER = adbc_driver_flightsql.DatabaseOptions.RPC_CALL_HEADER_PREFIX.value
 
 
@@ -60,7 +62,7 @@ def test_a_statement_reads_the_log(cursor: dbapi.Cursor, server: Server) -> None
     assert counted == [(15, sum(range(1, EVENTS, 2)))]
     table = cursor.execute("select * from events order by position").fetch_arrow_table()
     with annals.connect(server.url) as client:
-        assert table == client.scan().to_arrow()
+        assert table == client.scan().to_table()
 
 
 def test_a_statement_without_rows_has_a_schema(cursor: dbapi.Cursor) -> None:
@@ -78,7 +80,7 @@ def test_a_schema_is_the_same_wherever_it_is_told(connection: dbapi.Connection, 
         ("information_schema", "tables"),
         ("information_schema", "columns"),
     ]:
-        statement = f'select * from {schema}."{name}"'
+        statement = f'select * from {schema}."{name}"'  # noqa: S608 - the names are those above
         told = connection.adbc_get_table_schema(name, db_schema_filter=schema)
         assert cursor.adbc_execute_schema(statement) == told
         _, partitioned = cursor.adbc_execute_partitions(statement)
@@ -97,12 +99,16 @@ def test_a_schema_is_the_same_wherever_it_is_told(connection: dbapi.Connection, 
         ("position > $since and entity_id = $of", pa.record_batch({"since": [20], "of": ["order-1"]})),
         # Without names that say which is which, in the order in which preparing lists them.
         ("position > $since and entity_id = $of", ["order-1", 20]),
-        ("position > ? and entity_id = ?", pa.record_batch({"x": [20.5], "y": pa.array(["order-1"]).dictionary_encode()})),
+        (
+            "position > ? and entity_id = ?",
+            pa.record_batch({"x": [20.5], "y": pa.array(["order-1"]).dictionary_encode()}),
+        ),
         ("position > ? and entity_id = ?", pl.DataFrame({"x": [20], "y": ["order-1"]})),
     ],
 )
 def test_parameters_are_bound(cursor: dbapi.Cursor, condition: str, parameters: Any) -> None:  # noqa: ANN401
-    found = rows(cursor, f"select position from events where {condition} order by 1", parameters)
+    statement = f"select position from events where {condition} order by 1"  # noqa: S608 - the conditions are those above
+    found = rows(cursor, statement, parameters)
     assert found == [(23,), (26,), (29,)]
 
 
@@ -172,7 +178,7 @@ def test_parameters_that_do_not_fit_are_refused(cursor: dbapi.Cursor, parameters
         ("selec 1", dbapi.ProgrammingError, "invalid SQL"),
         ("select * from event", dbapi.ProgrammingError, "there is no table `event`"),
         ("select 1; select 2", dbapi.ProgrammingError, "there are 2 statements"),
-        ("", dbapi.ProgrammingError, "there is no statement"),
+        ("-- nothing", dbapi.ProgrammingError, "there is no statement"),
         ("select 1 / 0", dbapi.ProgrammingError, "[Dd]ivi"),
     ],
 )
@@ -214,16 +220,18 @@ def test_the_past_is_named_in_the_metadata(connection: dbapi.Connection, server:
     with connection.cursor() as cursor:
         ((time,),) = rows(cursor, "select recorded_at from events where position = 12")
     assert count(time.isoformat()) == 12
-    with pytest.raises(dbapi.Error, match="beyond|head"):
+    with pytest.raises(dbapi.Error, match="head"):
         count("1000")
     with pytest.raises(dbapi.ProgrammingError, match="annals-as-of"):
         count("yesterday")
 
 
-def test_another_tenant_is_named_in_the_metadata(connection: dbapi.Connection, server: Server) -> None:
-    with connect(server, annals_tenant="nobody") as other, other.cursor() as cursor:
+def test_another_tenant_is_named_in_the_metadata(cursor: dbapi.Cursor, server: Server) -> None:
+    assert rows(cursor, "select 1") == [(1,)]
+    # The cursor is closed before the connection.
+    with connect(server, annals_tenant="nobody") as connection, connection.cursor() as other:  # noqa: SIM117
         with pytest.raises(dbapi.Error, match="nobody"):
-            rows(cursor, "select 1")
+            rows(other, "select 1")
 
 
 def test_a_result_is_read_by_another_connection(cursor: dbapi.Cursor, server: Server) -> None:
@@ -254,25 +262,23 @@ def test_a_handle_holds_across_a_restart_of_the_server(connection: dbapi.Connect
 
 
 def test_a_statement_is_cancelled(cursor: dbapi.Cursor) -> None:
-    cursor.execute("select a.value from generate_series(1, 1000000000000) a")
+    cursor.execute(ENDLESS)
     reader = cursor.fetch_record_batch()
     assert reader.read_next_batch().num_rows > 0
     cursor.adbc_cancel()
-    with pytest.raises((dbapi.Error, pa.ArrowException, OSError), match="(?i)cancel"):
-        while True:
-            reader.read_next_batch()
+    with pytest.raises((dbapi.Error, pa.ArrowException, OSError), match=r"(?i)cancel"):
+        reader.read_all()
     assert rows(cursor, "select 1") == [(1,)]
 
 
-def test_a_connection_is_closed_with_what_is_open_on_it(connection: dbapi.Connection, server: Server) -> None:
-    other = connection.adbc_clone()
-    assert other.execute("select 1").fetchall() == [(1,)]
-    open_cursor = other.cursor()
-    open_cursor.execute("select a.value from generate_series(1, 1000000000000) a")
+def test_a_connection_is_closed_with_what_is_open_on_it(cursor: dbapi.Cursor, server: Server) -> None:
+    other = connect(server)
+    still_open = other.cursor()
+    still_open.execute(ENDLESS)
     other.close()
-    with pytest.raises(Exception, match="(?i)closed"):
-        open_cursor.execute("select 1")
-    assert connection.execute("select 1").fetchall() == [(1,)]
+    with pytest.raises(dbapi.Error):
+        still_open.execute("select 1")
+    assert rows(cursor, "select 1") == [(1,)]
 
 
 def test_there_are_no_transactions(server: Server) -> None:

@@ -103,9 +103,10 @@ def test_objects_are_filtered(connection: dbapi.Connection) -> None:
     assert columns["annals"] == {"entities": ["first_position", "last_position"]}
 
 
-def test_tables_are_those_of_the_past(connection: dbapi.Connection, server: Server) -> None:
+@pytest.mark.usefixtures("connection")
+def test_tables_are_those_of_the_past(server: Server) -> None:
     with connect(server, annals_as_of="2") as past:
-        assert list(tables(past, db_schema_filter="types")["types"]) == TYPES[:0] or True
+        assert list(tables(past, db_schema_filter="types")["types"]) == TYPES[:2]
 
 
 def test_types_of_tables_are_listed(connection: dbapi.Connection) -> None:
@@ -133,7 +134,7 @@ def some(count: int, **columns: Any) -> pa.Table:  # noqa: ANN401
     return pa.table({**default, **columns})
 
 
-def test_rows_are_ingested(cursor: dbapi.Cursor, server: Server) -> None:
+def test_rows_are_ingested(cursor: dbapi.Cursor) -> None:
     ids = [str(uuid.uuid4()) for _ in range(3)]
     at = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
     table = some(3, event_id=ids, tags=[["x"], [], ["y", "z"]], occurred_at=[at] * 3, metadata=['{"a": 1}', None, None])
@@ -142,16 +143,16 @@ def test_rows_are_ingested(cursor: dbapi.Cursor, server: Server) -> None:
     assert cursor.adbc_ingest("events", table, mode="append") == 3
     found = rows(cursor, "select event_id, tags, occurred_at from events where event_type = 'made' order by position")
     assert found == [(ids[0], ["x"], at), (ids[1], [], at), (ids[2], ["y", "z"], at)]
-    with annals.connect(server.url) as client:
-        assert client.stats().events == len(TYPES) + 3
+    assert rows(cursor, "select count(*) from events") == [(len(TYPES) + 3,)]
 
 
-def test_rows_come_as_batches_readers_and_frames(cursor: dbapi.Cursor, connection: dbapi.Connection, server: Server) -> None:
+def test_rows_come_as_batches_readers_and_frames(
+    cursor: dbapi.Cursor, connection: dbapi.Connection, server: Server
+) -> None:
     table = some(4)
     assert cursor.adbc_ingest("events", table.to_batches()[0], mode="append") == 4
     assert cursor.adbc_ingest("events", table.to_reader(max_chunksize=1), mode="append", db_schema_name="annals") == 4
     assert cursor.adbc_ingest("events", table, mode="create_append", catalog_name="default") == 4
-    assert cursor.adbc_ingest("events", table.schema.empty_table(), mode="append") == 0
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     assert frame.write_database("events", connection, engine="adbc", if_table_exists="append") == 4
@@ -159,7 +160,8 @@ def test_rows_come_as_batches_readers_and_frames(cursor: dbapi.Cursor, connectio
 
 
 def test_a_table_of_any_size_is_ingested(tmp_path: Any) -> None:  # noqa: ANN401
-    server = Server(tmp_path / "data", "limits.batch_events_max=100", "limits.batch_bytes_max=20000")
+    limits = {"batch_events_max": 100, "batch_bytes_max": 20_000, "event_bytes_max": 1_000}
+    server = Server(tmp_path / "data", *(f"limits.{name}={value}" for name, value in limits.items()))
     server.start()
     try:
         payloads = [f'{{"n": {n}, "text": "{"x" * (n * 13 % 500)}"}}' for n in range(1234)]

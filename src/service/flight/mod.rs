@@ -215,6 +215,7 @@ impl FlightService for Flight {
         &self,
         request: Request<Streaming<FlightData>>,
     ) -> Result<Response<Self::DoPutStream>, Status> {
+        self.gate.check_for_append(request.metadata()).await?;
         let (metadata, _, messages) = request.into_parts();
         let results = self.clone().put(metadata, messages);
         Ok(Response::new(Box::pin(stream::once(results).try_flatten())))

@@ -7,7 +7,7 @@ use arrow_flight::{
     FlightData,
     sql::{
         ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult,
-        CommandPreparedStatementQuery,
+        CommandGetTables, CommandPreparedStatementQuery,
     },
     utils::batches_to_flight_data,
 };
@@ -57,7 +57,8 @@ async fn mutated_commands_never_end_the_server() {
     for seed in seeds(1) {
         let mut rng = Rng::new(seed);
         for _ in 0..600 {
-            let message = mutated(&mut rng, rng.clone().pick(&commands));
+            let message = rng.pick(&commands).clone();
+            let message = mutated(&mut rng, &message);
             for end in asked(&stub, &message).await.into_iter().flatten() {
                 is_clean(&end);
             }
@@ -85,14 +86,49 @@ async fn truncated_commands_never_end_the_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn patterns_and_lists_of_any_length_are_answered_or_refused() {
+    let (server, _, stub) = server().await;
+    for (pattern, is_too_long) in [
+        ("_%".repeat(512), false),
+        ("%_%".repeat(300), false),
+        ("\\".repeat(1_023), false),
+        ("(.*".repeat(341), false),
+        ("ü%".repeat(341), false),
+        ("_%".repeat(1_000_000), true),
+    ] {
+        let asked = CommandGetTables {
+            db_schema_filter_pattern: Some(pattern.clone()),
+            table_name_filter_pattern: Some(pattern),
+            ..CommandGetTables::default()
+        };
+        match info(&stub, &asked).await {
+            Ok(told) => match get(&stub, ticket(&told)).await {
+                Ok(_) => assert!(!is_too_long),
+                Err(status) => {
+                    is_clean(&status);
+                    assert!(is_too_long, "{status}");
+                }
+            },
+            Err(status) => is_clean(&status),
+        }
+    }
+    let asked = CommandGetTables {
+        table_types: vec!["VIEW".to_owned(); 100_000],
+        ..CommandGetTables::default()
+    };
+    assert_eq!(rows(&stub, &asked).await.unwrap().num_rows(), 7);
+    is_well(&stub).await;
+    server.server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn mutated_actions_never_end_the_server() {
     let (server, _, stub) = server().await;
     let actions = actions();
     for seed in seeds(1) {
         let mut rng = Rng::new(seed);
         for _ in 0..2_000 {
-            let (_, body) = rng.clone().pick(&actions).clone();
-            let (name, _) = actions[rng.below(actions.len())];
+            let ((_, body), (name, _)) = (rng.pick(&actions).clone(), rng.pick(&actions).clone());
             let body = mutated(&mut rng, &body);
             if let Err(status) = act(&stub, name, body).await {
                 is_clean(&status);

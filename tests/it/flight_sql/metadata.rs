@@ -250,7 +250,7 @@ async fn what_the_server_can_do_is_told_all_or_as_asked() {
     };
     let all = told(&[]).await;
     // Drivers take what is missing for a value of their own, or fail on it; Substrait has no versions here.
-    let known: BTreeSet<u32> = (0..1_000)
+    let known: BTreeSet<_> = (0..1_000_u32)
         .filter(|code| SqlInfo::try_from(code.cast_signed()).is_ok())
         .collect();
     let without: Vec<_> = known.difference(&codes(&all)).copied().collect();

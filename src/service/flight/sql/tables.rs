@@ -15,7 +15,13 @@ use super::{
 };
 use crate::{
     engine::tenant::{ListRequest, Tenant},
-    types::{limits::PAGE_MAX, read::ReadError, scan::Table, text::Text},
+    types::{
+        append::Violations,
+        limits::{NAME_BYTES_MAX, PAGE_MAX},
+        read::ReadError,
+        scan::Table,
+        text::Text,
+    },
 };
 
 const INFORMATION_SCHEMA: &str = "information_schema";
@@ -31,6 +37,8 @@ const INFORMATION: [&str; 7] = [
 ];
 const TABLE: &str = "TABLE";
 const VIEW: &str = "VIEW";
+/// Longest pattern: each character of a name escaped. It becomes a program, of many times its bytes.
+const PATTERN_BYTES_MAX: usize = 2 * NAME_BYTES_MAX;
 /// Characters of patterns: any text, any character, and what makes the next one stand for itself.
 const WILD: [char; 3] = ['%', '_', '\\'];
 
@@ -41,6 +49,7 @@ pub(super) fn catalogs(tenant: &Tenant, asked: CommandGetCatalogs) -> Result<Rec
 }
 
 pub(super) fn schemas(tenant: &Tenant, asked: CommandGetDbSchemas) -> Result<RecordBatch, Refusal> {
+    check(asked.db_schema_filter_pattern.as_deref())?;
     let mut builder = asked.into_builder();
     for schema in [Table::SCHEMA, INFORMATION_SCHEMA, Table::TYPES] {
         builder.append(tenant.id().as_str(), schema);
@@ -57,6 +66,18 @@ pub(super) fn types(asked: CommandGetTableTypes) -> Result<RecordBatch, Refusal>
 
 /// The tables that a command asks for, with their schemas if it asks for these.
 pub(super) fn tables(call: &Call, asked: &CommandGetTables) -> Result<Batches, Refusal> {
+    check(asked.db_schema_filter_pattern.as_deref())?;
+    check(asked.table_name_filter_pattern.as_deref())?;
+    let mut asked = asked.clone();
+    if !asked.table_types.is_empty() {
+        // Each is looked for by itself.
+        let wanted = std::mem::take(&mut asked.table_types);
+        let known = [TABLE, VIEW].into_iter().map(str::to_owned);
+        asked.table_types = known.filter(|known| wanted.contains(known)).collect();
+        if asked.table_types.is_empty() {
+            return Ok(stream::empty().boxed());
+        }
+    }
     let head = call.tenant.sql_head(call.as_of)?;
     let pattern = asked.table_name_filter_pattern.as_deref().unwrap_or("%");
     let listing = Listing {
@@ -67,7 +88,7 @@ pub(super) fn tables(call: &Call, asked: &CommandGetTables) -> Result<Batches, R
             ..ListRequest::default()
         },
         rest: [Part::Annals, Part::Information, Part::Types].into(),
-        asked: asked.clone(),
+        asked,
         call: call.clone(),
     };
     Ok(stream::unfold(listing, Listing::next).fuse().boxed())
@@ -145,6 +166,16 @@ impl Listing {
         }
         builder.build().map_err(|e| unbuilt(&e))
     }
+}
+
+/// Refuses a pattern that is longer than any that finds something.
+fn check(pattern: Option<&str>) -> Result<(), Refusal> {
+    let bytes = pattern.map_or(0, str::len);
+    if bytes <= PATTERN_BYTES_MAX {
+        return Ok(());
+    }
+    let told = format!("has {bytes} bytes, the most is {PATTERN_BYTES_MAX}");
+    Err(Refusal::invalid(Violations::one("pattern", told)))
 }
 
 /// Whether an event of a type has occurred.
