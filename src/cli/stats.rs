@@ -6,7 +6,9 @@ use clap::Args;
 use indicatif::{HumanBytes, HumanCount, HumanDuration};
 use serde::Serialize;
 
-use super::{connect::ConnectArgs, error::CliError, figures::counted, output::print};
+use super::{
+    connect::ConnectArgs, error::CliError, figures::counted, output::print, plot::heights,
+};
 use crate::{
     client::{Stats, TenantStats},
     types::time::{Clock, SystemClock},
@@ -153,11 +155,12 @@ fn tenant_report(tenant: &TenantStats, out: &mut String) -> std::fmt::Result {
     let counts = &tenant.events_per_partition;
     let (least, most) = (counts.iter().min(), counts.iter().max());
     if let (Some(least), Some(most)) = (least, most) {
-        let (least, most) = (HumanCount(*least), HumanCount(*most));
         writeln!(
             out,
-            "  partitions     {} of {least} to {most} events  {}",
+            "  partitions     {} of {} to {} events  {}",
             counts.len(),
+            HumanCount(*least),
+            HumanCount(*most),
             heights(counts, *most, counts.len())
         )?;
     }
