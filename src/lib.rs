@@ -10,7 +10,7 @@
 //! |---|---|---|
 //! | [`types`] | the vocabulary: ids, events, batches, filters, limits | nothing |
 //! | [`storage`] | bytes to disk and back; the only place that touches files | `types` |
-//! | [`engine`] | behaviour: append, read, follow, scan, SQL; usable in process | `storage`, `types`, `telemetry` |
+//! | [`engine`] | behaviour: append, read, follow, scan, query; usable in process | `storage`, `types`, `telemetry` |
 //! | [`proto`] | the generated gRPC types | nothing |
 //! | `service` | gRPC and Arrow Flight to engine and back | `engine`, `proto`, `types`, `telemetry` |
 //! | [`server`] | puts it together: opens, listens, drains | all of the above, `config` |

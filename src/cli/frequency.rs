@@ -415,7 +415,7 @@ mod tests {
             events: 0,
             events_without_time: 0,
             head: 1,
-            log_id: LogId::default(),
+            log_id: LogId::from_bytes([0; 16]),
         }
     }
 

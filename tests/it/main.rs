@@ -11,6 +11,8 @@ mod analytics;
 mod bad_input;
 mod bit_flips;
 mod cli;
+#[cfg(feature = "sql")]
+mod cli_sql;
 mod cli_tables;
 mod cli_verify;
 mod clock;

@@ -5,7 +5,10 @@
 use std::{env, fs, path::PathBuf};
 
 use rustyline::{CompletionType, Config, Editor, error::ReadlineError, history::FileHistory};
-use tokio::{signal::ctrl_c, task::spawn_blocking};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    task::spawn_blocking,
+};
 
 use super::{
     super::{error::CliError, output::message},
@@ -29,6 +32,9 @@ pub(super) async fn run(client: Client, how: How) -> Result<(), CliError> {
         return Err(CliError::Usage(told.to_owned()));
     }
     let mut lines = lines(&client).await?;
+    // From here on Ctrl-C ends no program. While lines are read it is a key, and no signal.
+    let mut interrupts = signal(SignalKind::interrupt())
+        .map_err(|e| CliError::Failed(format!("cannot wait for Ctrl-C: {e}")))?;
     let history = history_file();
     if let Some(file) = &history {
         // There is none the first time.
@@ -62,7 +68,7 @@ pub(super) async fn run(client: Client, how: How) -> Result<(), CliError> {
         match command(text) {
             Some(Command::Help) => message(HELP),
             Some(Command::Quit) => return Ok(()),
-            None => run_all(&client, text, &how).await?,
+            None => run_all(&client, text, &how, &mut interrupts).await?,
         }
     }
 }
@@ -95,12 +101,15 @@ pub(super) fn is_done(text: &str) -> bool {
 }
 
 /// Runs one after the other, up to the first that fails or is given up.
-async fn run_all(client: &Client, text: &str, how: &How) -> Result<(), CliError> {
+async fn run_all(
+    client: &Client,
+    text: &str,
+    how: &How,
+    interrupts: &mut Signal,
+) -> Result<(), CliError> {
     for statement in statements::split(text) {
         let interrupted = async {
-            if ctrl_c().await.is_err() {
-                std::future::pending::<()>().await;
-            }
+            interrupts.recv().await;
             "given up"
         };
         match run_statement(client, statement, how, interrupted).await {

@@ -172,9 +172,12 @@ impl TableWriter {
             };
             gaps + self.columns.iter().map(width).sum::<usize>()
         };
-        let caps = (SHORTEST..=room).rev();
-        let Some(cap) = caps.clone().find(|cap| width_at(*cap) <= room) else {
-            return width_at(0) <= room && self.columns.len() <= 1;
+        let cap = match self.columns.len() {
+            1 => room,
+            _ => match (SHORTEST..=room).rev().find(|cap| width_at(*cap) <= room) {
+                Some(cap) => cap,
+                None => return false,
+            },
         };
         for column in self.columns.iter_mut().filter(|column| !column.is_number) {
             column.width = column.width.min(cap);

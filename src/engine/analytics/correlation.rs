@@ -1,15 +1,18 @@
 //! How often events of one type are followed by one of another: a statement gives entity and time of the events of both
-//! types, in the order of positions, and one pass over these columns keeps what is not followed yet.
+//! types, in the order of positions, and passes over these columns, each for some entities, keep what is not followed yet.
 //!
 //! Memory is what is not followed and the delays of what is, within the bound of a statement of SQL.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, thread::available_parallelism, time::Duration};
 
 use arrow::{
     array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray},
     datatypes::Int64Type,
 };
-use tokio::task::spawn_blocking;
+use tokio::{
+    sync::mpsc,
+    task::{JoinHandle, spawn_blocking},
+};
 
 use super::{Question, invalid, micros};
 use crate::{
@@ -19,10 +22,14 @@ use crate::{
     },
     types::{
         analytics::{Correlation, CorrelationRequest, Durations},
+        limits::SQL_BATCHES_AHEAD,
+        slot::slot,
         text::Text,
     },
 };
 
+/// Passes side by side, at most: each looks at every row, and takes its own.
+const PASSES_MAX: usize = 4;
 /// Bytes of an entity among those not followed, beside its name: the entry of the table, and the allocation of the name.
 const ENTITY_BYTES: usize = 96;
 
@@ -61,12 +68,17 @@ impl Tenant {
         let within_micros = request.within.map_or(i64::MAX, |within| {
             i64::try_from(within.as_micros()).unwrap_or(i64::MAX)
         });
-        let mut pass = Pass::new(within_micros, self.limits.sql_query_memory_bytes);
+        let bytes_max = self.limits.sql_query_memory_bytes;
+        let passes = Passes::begin(within_micros, bytes_max);
         while let Some(batch) = rows.next().await? {
-            // Not on a thread that serves connections.
-            let passed = spawn_blocking(move || pass.over(&batch).map(|()| pass)).await;
-            pass = passed.expect("the pass does not panic")?;
+            if !passes.take(&batch).await {
+                break;
+            }
         }
+        let pass = passes.end().await.map_err(|Full| SqlError::Memory {
+            setting: "limits.sql_query_memory_bytes",
+            bytes_max,
+        })?;
         let (first_events, then_events) = (pass.first_events, pass.then_events);
         let delays = spawn_blocking(move || pass.durations());
         let delays = delays.await.expect("sorting does not panic");
@@ -94,9 +106,59 @@ fn share(part: u64, whole: u64) -> f64 {
     part as f64 / whole as f64
 }
 
+/// Passes side by side, each over the events of some entities.
+struct Passes(Vec<(mpsc::Sender<RecordBatch>, JoinHandle<Result<Pass, Full>>)>);
+
+/// It would hold more memory than it may.
+struct Full;
+
+impl Passes {
+    fn begin(within: i64, bytes_max: usize) -> Self {
+        let count = available_parallelism().map_or(1, usize::from);
+        let count = count.min(PASSES_MAX);
+        let begin = |part| {
+            let (sender, mut batches) = mpsc::channel::<RecordBatch>(SQL_BATCHES_AHEAD);
+            let mut pass = Pass::new(within, bytes_max / count);
+            // Not on a thread that serves connections. It ends with the call, or before.
+            let task = spawn_blocking(move || {
+                while let Some(batch) = batches.blocking_recv() {
+                    pass.over(&batch, |entity| slot(entity.as_bytes()) % count == part)?;
+                }
+                Ok(pass)
+            });
+            (sender, task)
+        };
+        Self((0..count).map(begin).collect())
+    }
+
+    /// False if one of them failed.
+    async fn take(&self, batch: &RecordBatch) -> bool {
+        for (pass, _) in &self.0 {
+            if pass.send(batch.clone()).await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// What all of them found.
+    async fn end(self) -> Result<Pass, Full> {
+        let mut all = Pass::new(0, 0);
+        for (sender, task) in self.0 {
+            drop(sender);
+            let pass = task.await.expect("a pass does not panic")?;
+            all.first_events += pass.first_events;
+            all.then_events += pass.then_events;
+            all.delays.extend(pass.delays);
+        }
+        Ok(all)
+    }
+}
+
 /// The pass over the events of both types.
 struct Pass {
     within: i64,
+    /// Its share of what a statement may hold.
     bytes_max: usize,
     first_events: u64,
     then_events: u64,
@@ -125,12 +187,16 @@ impl Pass {
         }
     }
 
-    fn over(&mut self, rows: &RecordBatch) -> Result<(), SqlError> {
+    /// Goes on over rows, those of its entities.
+    fn over(&mut self, rows: &RecordBatch, is_mine: impl Fn(&str) -> bool) -> Result<(), Full> {
         let entities = rows.column(0).as_string::<i32>();
         let times: &Int64Array = rows.column(1).as_primitive::<Int64Type>();
         let (is_first, is_then) = (rows.column(2).as_boolean(), rows.column(3).as_boolean());
         for row in 0..rows.num_rows() {
             let (entity, time) = (entities.value(row), times.value(row));
+            if !is_mine(entity) {
+                continue;
+            }
             // First what it follows: an event does not follow itself.
             if is_then.value(row) {
                 self.then_events += 1;
@@ -143,10 +209,7 @@ impl Pass {
         }
         let bytes = self.open_bytes + self.delays.capacity() * size_of::<i64>();
         if bytes > self.bytes_max {
-            return Err(SqlError::Memory {
-                setting: "limits.sql_query_memory_bytes",
-                bytes_max: self.bytes_max,
-            });
+            return Err(Full);
         }
         Ok(())
     }
