@@ -201,8 +201,8 @@ def divided(schema: pa.Schema, batches: Iterable[pa.RecordBatch], batch_rows: in
 
 def _some_rows(batch: pa.RecordBatch) -> int:
     """So many rows to look at that they are about as large as a batch. Where batches end does not depend on it."""
-    rows: int = batch.num_rows
-    return max(1, min(rows, BATCH_BYTES_MAX * rows // max(batch.nbytes, 1)))
+    rows, size = int(batch.num_rows), int(batch.nbytes)
+    return max(1, min(rows, BATCH_BYTES_MAX * rows // max(size, 1)))
 
 
 def _row_bytes(batch: pa.RecordBatch) -> pa.Array:
