@@ -18,11 +18,19 @@ from test_parquet import permits, sealed_through
 import annals
 
 README = Path(__file__).resolve().parents[3] / "README.md"
-SECTION = re.search(
-    r"^## The history as tables, to the last event$(.*?)^## ", README.read_text("utf-8"), re.MULTILINE | re.DOTALL
-)
-RECIPES = re.findall(r"^```python\n(.*?)^```$", SECTION[1], re.MULTILINE | re.DOTALL) if SECTION else []
-NAMES = ["pyarrow.flight", "Polars", "DuckDB", "pandas"]
+TITLES = ["The history as tables, to the last event", "SQL, at any position"]
+SECTIONS = [
+    re.search(rf"^## {title}$(.*?)^## ", README.read_text("utf-8"), re.MULTILINE | re.DOTALL) for title in TITLES
+]
+RECIPES = [
+    recipe
+    for section in SECTIONS
+    for recipe in re.findall(r"^```python\n(.*?)^```$", section[1] if section else "", re.MULTILINE | re.DOTALL)
+]
+NAMES = [
+    *["pyarrow.flight", "Polars", "DuckDB", "pandas"],
+    *["SQL", "ADBC", "Polars with ADBC", "pandas with ADBC", "DuckDB with ADBC"],
+]
 SEAL_EVENTS = 1_000
 
 
@@ -54,7 +62,9 @@ def test_a_recipe_counts_the_events_of_each_type(history: tuple[Server, Counter[
     types = names["types"]
     match types:
         case pa.Table():
-            counts = [(row["event_type"], row["count_all"]) for row in types.to_pylist()]
+            counts = list(zip(*(types.column(n).to_pylist() for n in (0, 1)), strict=True))
+            if types.schema.field(1).name == "event_type":
+                counts = [(event_type, count) for count, event_type in counts]
         case pl.DataFrame():
             counts = types.rows()
         case pd.Series():
