@@ -138,7 +138,7 @@ impl Conditions {
             })
             | Expr::InList(_) => match names_of(condition) {
                 Some((column, names)) => self.take_names(column, names),
-                None => Taken::Nothing,
+                None => self.take_items(condition),
             },
             Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
                 if let Some(value) = literal(right) {

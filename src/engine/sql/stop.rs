@@ -1,14 +1,16 @@
 //! How a statement ends before its end. A task that is aborted, or whose time is over, ends when it yields; operators of
 //! DataFusion yield with their inputs, but joins make many batches of one input, or look through many pairs for one row. So
-//! joins are made to yield with every batch that they give, and their filters to look whether they should go on.
+//! joins are made to yield with every batch that they give, and their filters to look whether they should go on, and to
+//! leave the thread's other tasks to another thread when they take long.
 
 use std::{
     fmt,
     hash::{Hash, Hasher},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -32,13 +34,23 @@ use datafusion::{
     },
 };
 
+use tokio::task::block_in_place;
+
 use super::SqlError;
+
+/// How long a join may keep others from running on its thread.
+const KEEP_THREAD: Duration = Duration::from_millis(20);
+/// How long it pauses then: until another thread has taken over.
+const HAND_OVER: Duration = Duration::from_micros(200);
 
 /// Whether a statement goes on.
 #[derive(Debug)]
 pub(super) struct Stop {
     stopped: AtomicBool,
+    begun: Instant,
     until: Option<Instant>,
+    /// When a join last left its thread to others, in milliseconds from the beginning.
+    left_at: AtomicU64,
     /// How long it may take.
     after: Duration,
 }
@@ -46,9 +58,12 @@ pub(super) struct Stop {
 impl Stop {
     /// After a time; zero: never.
     pub(super) fn after(after: Duration) -> Arc<Self> {
+        let begun = Instant::now();
         Arc::new(Self {
             stopped: AtomicBool::new(false),
-            until: Some(Instant::now() + after).filter(|_| !after.is_zero()),
+            begun,
+            until: Some(begun + after).filter(|_| !after.is_zero()),
+            left_at: AtomicU64::new(0),
             after,
         })
     }
@@ -75,6 +90,21 @@ impl Stop {
         match self.until {
             Some(until) if Instant::now() >= until => Err(self.time_is_over()),
             _ => Ok(()),
+        }
+    }
+
+    /// Lets others run, if it is time to.
+    fn leave_thread(&self) {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let now = millis(self.begun.elapsed());
+        if now
+            >= self
+                .left_at
+                .load(Relaxed)
+                .saturating_add(millis(KEEP_THREAD))
+        {
+            self.left_at.store(now, Relaxed);
+            block_in_place(|| thread::sleep(HAND_OVER));
         }
     }
 }
@@ -168,6 +198,7 @@ impl PhysicalExpr for Looking {
 
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
         self.stop.check()?;
+        self.stop.leave_thread();
         self.filter.evaluate(batch)
     }
 
