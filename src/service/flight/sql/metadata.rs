@@ -22,7 +22,10 @@ use super::{
     messages::{self, Source},
     misplaced, server_info, tables, type_info,
 };
-use crate::types::kind::Kind;
+use crate::types::{append::Violations, kind::Kind};
+
+/// Longest command: what is answered has it twice, and generated clients stop at 4 MiB.
+const COMMAND_BYTES_MAX: usize = 1 << 20;
 
 /// Rows as they come.
 pub(super) type Batches = BoxStream<'static, Result<RecordBatch, Refusal>>;
@@ -51,6 +54,11 @@ pub(super) fn schema(command: &Command) -> Result<SchemaRef, Refusal> {
 
 /// What a command gives, and the ticket for it: the command itself.
 pub(super) fn info(command: &Command, descriptor: FlightDescriptor) -> Result<FlightInfo, Refusal> {
+    let bytes = descriptor.cmd.len();
+    if bytes > COMMAND_BYTES_MAX {
+        let told = format!("has {bytes} bytes, the most is {COMMAND_BYTES_MAX}");
+        return Err(Refusal::invalid(Violations::one("command", told)));
+    }
     let endpoint = FlightEndpoint {
         ticket: Some(Ticket::new(descriptor.cmd.clone())),
         ..FlightEndpoint::default()
