@@ -1,8 +1,8 @@
 //! Annals, an event store whose history is at every moment also a columnar table.
 //!
 //! Programs append facts about entities; Annals makes them durable, puts them in one order, and serves them: as streams
-//! of entities with optimistic concurrency, as a log to replay and to follow, as tables of Arrow record batches. What it is not: a message broker with
-//! queues of its own, a database of current state, a cluster.
+//! of entities with optimistic concurrency, as a log to replay and to follow, as tables of Arrow record batches and of SQL.
+//! What it is not: a message broker with queues of its own, a database of current state, a cluster.
 //!
 //! # Map
 //!
@@ -10,7 +10,7 @@
 //! |---|---|---|
 //! | [`types`] | the vocabulary: ids, events, batches, filters, limits | nothing |
 //! | [`storage`] | bytes to disk and back; the only place that touches files | `types` |
-//! | [`engine`] | behaviour: append, read, follow, scan, query; usable in process | `storage`, `types`, `telemetry` |
+//! | [`engine`] | behaviour: append, read, follow, scan, SQL; usable in process | `storage`, `types`, `telemetry` |
 //! | [`proto`] | the generated gRPC types | nothing |
 //! | `service` | gRPC and Arrow Flight to engine and back | `engine`, `proto`, `types`, `telemetry` |
 //! | [`server`] | puts it together: opens, listens, drains | all of the above, `config` |
@@ -30,6 +30,7 @@
 //! - Events have two forms, rows of the log and columns of a segment, and every read gives the same whichever it is from.
 //!   Scans give the columns of segments as they stand there, and convert only what is not sealed.
 //!   A segment and its index are named only once they are durable and were read back; only then log files go.
+//! - A statement of SQL reads all its tables at one position, writes nothing, and works on threads of its own.
 //! - Every byte that is read from disk was checked; what does not match is an error that names file and offset.
 //! - Nothing is repaired in place, and a failed sync is never retried on the same file.
 //! - Wall clock and randomness come in at the committer alone; everything else follows from the log.

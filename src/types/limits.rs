@@ -72,6 +72,15 @@ pub const SQL_BLOCK_BYTES: usize = 8 << 20;
 /// Longest statement of SQL: planning takes many times its bytes.
 #[cfg(feature = "sql")]
 pub const SQL_STATEMENT_BYTES_MAX: usize = 128 << 10;
+/// Words and operators of a statement of SQL, at most: each may be a level of a plan, which is walked by recursion.
+#[cfg(feature = "sql")]
+pub const SQL_WORDS_MAX: usize = 8_192;
+/// Tables and queries of a statement of SQL, at most, those of WITH counted wherever they are used: a plan has them all.
+#[cfg(feature = "sql")]
+pub const SQL_TABLES_MAX: usize = 1_024;
+/// Stack of a thread that plans and runs SQL: enough for plans of so many levels.
+#[cfg(feature = "sql")]
+pub const SQL_STACK_BYTES: usize = 128 << 20;
 
 /// Buckets of a frequency: more than anyone looks at, and an answer is one message.
 #[cfg(feature = "sql")]

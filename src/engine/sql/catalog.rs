@@ -1,16 +1,20 @@
 //! The tables of a tenant as of one position: the catalog is the tenant, its schemas are `annals` (`events`, `entities`), in
 //! which names are looked up first, and `types` (a table for each event type that has occurred).
 
-use std::{fmt, sync::Arc};
+use std::{
+    collections::HashSet,
+    fmt,
+    sync::{Arc, LazyLock},
+};
 
 use async_trait::async_trait;
 use datafusion::{
     catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider},
     error::{DataFusionError, Result},
-    execution::{SessionState, SessionStateBuilder},
+    execution::{SessionState, SessionStateBuilder, SessionStateDefaults},
 };
 
-use super::{SqlError, Within, provider::TableAt};
+use super::{SqlError, Within, provider::TableAt, workers::Means};
 use crate::{
     engine::tenant::{ListRequest, Tenant},
     types::{id::Position, limits::PAGE_MAX, read::ReadError, scan::Table, text::Text},
@@ -18,6 +22,14 @@ use crate::{
 
 /// The schema that names are looked up in first.
 const ANNALS: &str = "annals";
+
+/// Functions that are used as tables. They are looked for as tables first.
+static FUNCTIONS: LazyLock<HashSet<String>> = LazyLock::new(|| {
+    let functions = SessionStateDefaults::default_table_functions().into_iter();
+    functions
+        .map(|function| function.name().to_owned())
+        .collect()
+});
 
 /// A tenant as of a position: what every table of a statement is read at.
 #[derive(Clone)]
@@ -38,14 +50,16 @@ impl Cut {
     }
 
     /// What plans over these tables.
-    pub(super) fn session(self: &Arc<Self>, base: &SessionState) -> SessionState {
+    pub(super) fn session(self: &Arc<Self>, means: &Means) -> SessionState {
         let tenant = self.tenant.id().as_str();
-        let config = base
+        let config = means
+            .base
             .config()
             .clone()
             .with_default_catalog_and_schema(tenant, ANNALS);
-        let mut state = SessionStateBuilder::new_from_existing(base.clone())
+        let mut state = SessionStateBuilder::new_from_existing(means.base.clone())
             .with_config(config)
+            .with_runtime_env(Arc::clone(&means.environment))
             .with_catalog_list(Arc::new(Catalogs(Arc::clone(self))))
             .build();
         // What `now()` is.
@@ -220,6 +234,7 @@ impl SchemaProvider for Schema {
                 }
                 Table::Type(event_type)
             }
+            (SchemaKind::Annals, name) if FUNCTIONS.contains(name) => return Ok(None),
             _ => return Err(self.no_such_table(name).into()),
         };
         Ok(Some(self.cut.table(table)))

@@ -144,6 +144,8 @@ impl From<DataFusionError> for SqlError {
                 setting: "limits.sql_query_memory_bytes",
                 bytes_max: 0,
             },
+            // Without a request to file a bug elsewhere.
+            DataFusionError::Internal(told) => Self::Internal(one_line(told)),
             _ => Self::Internal(told),
         }
     }

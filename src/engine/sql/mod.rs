@@ -1,9 +1,12 @@
 //! SQL over a tenant's history: DataFusion, reading only, every statement as of one position.
 //!
-//! - `statement`: text → a statement that only reads; all others are refused by name.
+//! - `statement`: text → a statement that only reads; all others are refused by name. `dialect`: how it is written; `size`:
+//!   how large it may be.
 //! - `catalog`: which tables there are; `provider`: what a table is to DataFusion; `pushdown`: the part of a condition
-//!   that a scan takes; `scan`: the scan as a part of a plan; `undivided`: how it is divided; `reading`: how it is read.
-//! - `workers`: the threads that plan and run, and what all statements share; `memory`: what a statement may hold.
+//!   that a scan takes; `scan`: the scan as a part of a plan; `undivided`: how it is divided; `reading`: how it is read;
+//!   `entities`: what of a table of entities is not in the index.
+//! - `workers`: the threads that plan and run, and what all statements share; `memory`: what a statement may hold; `stop`:
+//!   how it ends before its end.
 //! - `wire`: results in types that every client reads.
 //! - `error`: why a statement fails.
 //!
@@ -13,13 +16,17 @@
 //! Not here: what a scan gives (`engine/table`), tickets and Flight SQL (`service/flight`).
 
 mod catalog;
+mod dialect;
+mod entities;
 mod error;
 mod memory;
 mod provider;
 mod pushdown;
 mod reading;
 mod scan;
+mod size;
 mod statement;
+mod stop;
 mod undivided;
 mod wire;
 mod workers;
@@ -44,7 +51,8 @@ pub(super) use self::workers::Workers;
 use self::{
     catalog::Cut,
     statement::Parsed,
-    workers::{Begun, Running},
+    stop::stoppable,
+    workers::{Begun, Means, Running},
 };
 use super::tenant::Tenant;
 use crate::types::{
@@ -211,9 +219,9 @@ impl Statement {
         Ok(wire::plain(plan)?)
     }
 
-    async fn prepared(self, base: &SessionState) -> Result<Prepared, SqlError> {
+    async fn prepared(self, means: &Means) -> Result<Prepared, SqlError> {
         let head = self.head()?;
-        let state = Cut::new(&self.tenant, head, self.within.clone()).session(base);
+        let state = Cut::new(&self.tenant, head, self.within.clone()).session(means);
         let plan = self.logical_plan(&state).await?;
         let mut parameters: Vec<_> = plan.get_parameter_fields()?.into_iter().collect();
         parameters.sort_by_cached_key(|(name, _)| (number_of(name), name.clone()));
@@ -231,22 +239,29 @@ impl Statement {
     /// Runs it: says what it begins with, then gives its rows.
     async fn run(
         self,
-        base: &SessionState,
+        means: &Means,
         begun: tokio::sync::oneshot::Sender<Begun>,
         rows: &mpsc::Sender<RecordBatch>,
     ) -> Result<(), SqlError> {
         let head = self.head()?;
-        let state = Cut::new(&self.tenant, head, self.within.clone()).session(base);
+        let state = Cut::new(&self.tenant, head, self.within.clone()).session(means);
         let mut plan = self.logical_plan(&state).await?;
         let schema = Arc::clone(plan.schema().inner());
         if let Some(parameters) = &self.request.parameters {
             plan = plan.with_param_values(values_of(parameters)?)?;
+        }
+        let mut open: Vec<_> = plan.get_parameter_names()?.into_iter().collect();
+        if !open.is_empty() {
+            open.sort_unstable();
+            let told = format!("no value is given for {}", open.join(", "));
+            return Err(SqlError::Invalid(told));
         }
         let plan = state.optimize(&plan)?;
         let plan = state
             .query_planner()
             .create_physical_plan(&plan, &state)
             .await?;
+        let plan = stoppable(plan, &means.stop)?;
         let mut stream = execute_stream(plan, state.task_ctx())?;
         if begun
             .send(Begun {

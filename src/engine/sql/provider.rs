@@ -14,6 +14,7 @@ use datafusion::{
 use super::{
     SqlError,
     catalog::Cut,
+    entities,
     pushdown::{Conditions, Taken},
     scan::{ScanPlan, Wanted},
 };
@@ -29,7 +30,12 @@ pub(super) struct TableAt {
 
 impl TableAt {
     pub(super) fn new(cut: &Arc<Cut>, table: Table) -> Self {
-        let schema = schema::of(&table, &[]).expect("all columns of a table are columns of it");
+        let schema = match table {
+            Table::Entities => Arc::clone(&entities::SCHEMA),
+            Table::Events | Table::Type(_) => {
+                schema::of(&table, &[]).expect("all columns of a table are columns of it")
+            }
+        };
         Self {
             cut: Arc::clone(cut),
             table,
@@ -75,6 +81,9 @@ impl TableProvider for TableAt {
             Some(columns) => Arc::new(self.schema.project(columns)?),
             None => Arc::clone(&self.schema),
         };
+        if self.table == Table::Entities && !entities::are_in_index(&schema) {
+            return entities::compute(&self.cut, state, &schema, filters, limit).await;
+        }
         let mut conditions = self.conditions();
         for filter in filters {
             conditions.take(filter);

@@ -138,7 +138,7 @@ impl Conditions {
             })
             | Expr::InList(_) => match names_of(condition) {
                 Some((column, names)) => self.take_names(column, names),
-                None => Taken::Nothing,
+                None => self.take_items(condition),
             },
             Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
                 if let Some(value) = literal(right) {
@@ -446,7 +446,7 @@ fn both(one: &QueryItem, other: &QueryItem) -> Option<QueryItem> {
             types
         }
     };
-    let tags = BTreeSet::from_iter(one.tags.iter().chain(&other.tags).cloned());
+    let tags: BTreeSet<_> = one.tags.iter().chain(&other.tags).cloned().collect();
     Some(QueryItem {
         event_types,
         tags: tags.into_iter().collect(),
@@ -559,4 +559,23 @@ fn is_fine_time(cast: &DataType) -> bool {
 /// Whether a scan takes such names.
 fn are_names(names: &BTreeSet<Text>) -> bool {
     names.len() <= GUARDS_MAX && names.iter().all(is_name)
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::{
+        functions_nested::expr_fn::array_has,
+        logical_expr::{ident, lit},
+    };
+
+    use super::*;
+
+    #[test]
+    fn types_and_tags_together_are_items() {
+        let condition = array_has(ident(TAGS), lit("x")).or(ident(EVENT_TYPE).eq(lit("a")));
+        let mut conditions = Conditions::of(&Table::Events);
+        assert_eq!(conditions.take(&condition), Taken::Part);
+        let (filter, ..) = conditions.into_filter().unwrap();
+        assert_eq!(filter.query.items.len(), 2);
+    }
 }

@@ -154,10 +154,6 @@ impl ScanPlan {
         plan.with_properties()
     }
 
-    pub(super) fn is_divided(&self) -> bool {
-        self.ranges.len() > 1
-    }
-
     /// The direction that a scan has to read in, so that its rows are in some order; `None` if it has no such one.
     fn direction_for(&self, order: &[PhysicalSortExpr]) -> Option<Direction> {
         if self.wanted.table == Table::Entities {

@@ -7,13 +7,13 @@ use datafusion::{
         parser::{DFParserBuilder, Statement},
         sqlparser::{
             ast,
-            dialect::GenericDialect,
+            keywords::Keyword,
             tokenizer::{Token, TokenWithSpan, Tokenizer},
         },
     },
 };
 
-use super::SqlError;
+use super::{SqlError, dialect::Annals, size};
 use crate::types::limits::SQL_STATEMENT_BYTES_MAX;
 
 /// A statement that only reads, as far as its text tells.
@@ -27,12 +27,13 @@ pub(super) fn parse(text: &str) -> Result<Parsed, SqlError> {
             text.len()
         )));
     }
-    let mut tokens = Tokenizer::new(&GenericDialect, text)
+    let mut tokens = Tokenizer::new(&Annals, text)
         .tokenize_with_location()
         .map_err(|e| SqlError::Invalid(e.to_string()))?;
+    size::check_words(&tokens)?;
     mark_parameters(&mut tokens);
     let mut statements = DFParserBuilder::new(tokens)
-        .with_dialect(&GenericDialect)
+        .with_dialect(&Annals)
         .build()?
         .parse_statements()?;
     let statement = match (statements.pop_front(), statements.len()) {
@@ -45,10 +46,17 @@ pub(super) fn parse(text: &str) -> Result<Parsed, SqlError> {
             )));
         }
     };
-    match forbidden(&statement) {
-        Some(what) => Err(SqlError::Forbidden { what }),
-        None => Ok(Parsed(statement)),
+    if let Some(what) = forbidden(&statement) {
+        return Err(SqlError::Forbidden { what });
     }
+    let mut inner = &statement;
+    while let Statement::Explain(explain) = inner {
+        inner = &explain.statement;
+    }
+    if let Statement::Statement(inner) = inner {
+        size::check_tables(inner)?;
+    }
+    Ok(Parsed(statement))
 }
 
 /// Refuses a plan that does more than read, whatever its text was.
@@ -136,7 +144,7 @@ fn mark_parameters(tokens: &mut [TokenWithSpan]) {
             Token::Whitespace(_) => {}
             Token::Word(word) => {
                 behind_value = word.quote_style.is_some()
-                    || word.keyword == datafusion::sql::sqlparser::keywords::Keyword::NoKeyword
+                    || word.keyword == Keyword::NoKeyword
                     || is_name(&word.value);
             }
             Token::Number(..)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use datafusion::{
     config::ConfigOptions,
     error::Result,
+    physical_expr::expressions::Column,
     physical_optimizer::PhysicalOptimizerRule,
     physical_plan::{
         ExecutionPlan, analyze::AnalyzeExec, buffer::BufferExec,
@@ -26,7 +27,7 @@ impl PhysicalOptimizerRule for Undivided {
         plan: Arc<dyn ExecutionPlan>,
         _: &ConfigOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(undivided(&plan)?.unwrap_or(plan))
+        Ok(in_one(&plan)?.unwrap_or(plan))
     }
 
     fn name(&self) -> &'static str {
@@ -38,25 +39,38 @@ impl PhysicalOptimizerRule for Undivided {
     }
 }
 
-/// `None` if a plan stays as it is.
-fn undivided(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+/// A plan that does no more than scan, in one partition; `None` if it does more.
+fn in_one(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     if let Some(scan) = plan.downcast_ref::<ScanPlan>() {
-        return Ok(scan.is_divided().then(|| Arc::new(scan.undivided()) as _));
+        return Ok(Some(Arc::new(scan.undivided())));
     }
-    let [input] = plan.children()[..] else {
-        return Ok(None);
-    };
     let merges = plan.is::<CoalescePartitionsExec>()
         || plan.is::<SortPreservingMergeExec>()
         || plan.is::<BufferExec>();
-    if merges || plan.is::<ProjectionExec>() || plan.is::<AnalyzeExec>() {
-        let Some(input) = undivided(input)? else {
-            return Ok(None);
-        };
-        if merges && plan.fetch().is_none() {
-            return Ok(Some(input));
-        }
-        return replace_children_if_necessary(Arc::clone(plan), vec![input]).map(Some);
+    let is_more = !merges && !only_picks(plan) && !plan.is::<AnalyzeExec>();
+    let [input] = plan.children()[..] else {
+        return Ok(None);
+    };
+    if is_more {
+        return Ok(None);
     }
-    Ok(None)
+    let Some(input) = in_one(input)? else {
+        return Ok(None);
+    };
+    // One that merges may end before what it merges does.
+    if merges && (plan.fetch().is_none() || plan.fetch() == input.fetch()) {
+        return Ok(Some(input));
+    }
+    replace_children_if_necessary(Arc::clone(plan), vec![input]).map(Some)
+}
+
+/// Whether a plan gives columns as they are.
+fn only_picks(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    let columns = plan.downcast_ref::<ProjectionExec>();
+    columns.is_some_and(|columns| {
+        columns
+            .expr()
+            .iter()
+            .all(|column| column.expr.is::<Column>())
+    })
 }

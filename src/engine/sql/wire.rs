@@ -22,7 +22,7 @@ pub(super) fn plain(plan: LogicalPlan) -> Result<LogicalPlan> {
     }
     let columns = plan.schema().iter().map(|(qualifier, field)| {
         let column = Expr::Column(Column::from((qualifier, field)));
-        let Some(plain) = plain_type(field.data_type()) else {
+        let Some(data_type) = plain_type(field.data_type()) else {
             return column;
         };
         let value = if *field.data_type() == *JSON_UNION_DATA_TYPE {
@@ -30,7 +30,7 @@ pub(super) fn plain(plan: LogicalPlan) -> Result<LogicalPlan> {
         } else {
             column
         };
-        cast(value, plain).alias_qualified(qualifier.cloned(), field.name())
+        cast(value, data_type).alias_qualified(qualifier.cloned(), field.name())
     });
     let columns = columns.collect::<Vec<_>>();
     LogicalPlanBuilder::from(plan).project(columns)?.build()

@@ -18,7 +18,7 @@ use datafusion::{
     execution::{
         SessionState, SessionStateBuilder, SessionStateDefaults,
         disk_manager::{DiskManagerBuilder, DiskManagerMode},
-        runtime_env::RuntimeEnvBuilder,
+        runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
     },
     prelude::SessionConfig,
 };
@@ -28,18 +28,19 @@ use tokio::{
     select,
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     task::JoinHandle,
-    time::{Instant, sleep_until},
+    time::sleep_until,
 };
 
 use super::{
     Prepared, SqlError, Statement,
     error::is_memory,
     memory::{AllMemory, StatementMemory},
+    stop::Stop,
     undivided::Undivided,
 };
 use crate::types::{
     id::Position,
-    limits::{Limits, SQL_BATCHES_AHEAD},
+    limits::{Limits, SQL_BATCHES_AHEAD, SQL_STACK_BYTES},
 };
 
 /// Hint for those who find as many statements running as may.
@@ -70,6 +71,13 @@ impl Drop for Inner {
     }
 }
 
+/// What a statement plans and runs with.
+pub(super) struct Means {
+    pub(super) base: SessionState,
+    pub(super) environment: Arc<RuntimeEnv>,
+    pub(super) stop: Arc<Stop>,
+}
+
 /// What a statement begins with.
 pub(super) struct Begun {
     pub(super) schema: SchemaRef,
@@ -80,7 +88,6 @@ pub(super) struct Begun {
 pub(super) struct Running {
     rows: mpsc::Receiver<RecordBatch>,
     task: Task<Result<(), SqlError>>,
-    time: Time,
     /// How it ended was told.
     ended: bool,
 }
@@ -100,45 +107,44 @@ impl Workers {
 
     /// Plans a statement.
     pub(super) async fn plan(&self, statement: Statement) -> Result<Prepared, SqlError> {
-        let time = Time::of(&self.0.limits);
-        let (state, memory, room) = self.session()?;
+        let (means, memory, room) = self.means()?;
+        let stop = Arc::clone(&means.stop);
         let planning = async move {
             let _room = room;
             let planned = select! {
                 biased;
-                error = time.over() => Err(error),
-                planned = statement.prepared(&state) => planned,
+                error = time_over(&means.stop) => Err(error),
+                planned = statement.prepared(&means) => planned,
             };
             planned.map_err(|error| named(error, &memory))
         };
-        let mut task = Task(self.handle()?.spawn(planning));
+        let mut task = Task::new(&self.handle()?, &stop, planning);
         select! {
             biased;
-            planned = &mut task.0 => planned.unwrap_or_else(|e| Err(died(e))),
-            error = time.over() => Err(error),
+            planned = &mut task.handle => planned.unwrap_or_else(|e| Err(died(e))),
+            error = time_over(&stop) => Err(error),
         }
     }
 
     /// Runs a statement.
     pub(super) async fn run(&self, statement: Statement) -> Result<(Begun, Running), SqlError> {
-        let time = Time::of(&self.0.limits);
-        let (state, memory, room) = self.session()?;
+        let (means, memory, room) = self.means()?;
+        let stop = Arc::clone(&means.stop);
         let (begun, begins) = oneshot::channel();
         let (sender, rows) = mpsc::channel(SQL_BATCHES_AHEAD);
         let running = async move {
             let _room = room;
             let run = select! {
                 biased;
-                error = time.over() => Err(error),
-                run = statement.run(&state, begun, &sender) => run,
+                error = time_over(&means.stop) => Err(error),
+                run = statement.run(&means, begun, &sender) => run,
             };
             run.map_err(|error| named(error, &memory))
         };
-        let task = Task(self.handle()?.spawn(running));
+        let task = Task::new(&self.handle()?, &stop, running);
         let mut running = Running {
             rows,
             task,
-            time,
             ended: false,
         };
         select! {
@@ -151,26 +157,23 @@ impl Workers {
                     Ok(()) => SqlError::Internal("it ended before it began".to_owned()),
                 }),
             },
-            error = time.over() => Err(error),
+            error = time_over(&stop) => Err(error),
         }
     }
 
-    /// What a statement plans with, the memory that it may hold, and its place among those that run.
-    fn session(
-        &self,
-    ) -> Result<(SessionState, Arc<StatementMemory>, OwnedSemaphorePermit), SqlError> {
+    /// What a statement works with, the memory that it may hold, and its place among those that run.
+    fn means(&self) -> Result<(Means, Arc<StatementMemory>, OwnedSemaphorePermit), SqlError> {
         let inner = &*self.0;
         let busy = |_| SqlError::Busy {
             max: inner.limits.sql_queries_max,
             retry_after: RETRY,
         };
         let room = Arc::clone(&inner.room).try_acquire_owned().map_err(busy)?;
-        let base = match inner.base.get() {
-            Some(base) => base.clone(),
-            None => {
-                let base = base()?;
-                inner.base.get_or_init(|| base).clone()
-            }
+        let base = if let Some(base) = inner.base.get() {
+            base.clone()
+        } else {
+            let base = base()?;
+            inner.base.get_or_init(|| base).clone()
         };
         let memory = StatementMemory::new(&inner.memory, inner.limits.sql_query_memory_bytes);
         let no_disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
@@ -178,10 +181,12 @@ impl Workers {
             .with_memory_pool(Arc::clone(&memory) as _)
             .with_disk_manager_builder(no_disk)
             .build_arc()?;
-        let state = SessionStateBuilder::new_from_existing(base)
-            .with_runtime_env(environment)
-            .build();
-        Ok((state, memory, room))
+        let means = Means {
+            base,
+            environment,
+            stop: Stop::after(inner.limits.sql_query_time),
+        };
+        Ok((means, memory, room))
     }
 
     fn handle(&self) -> Result<Handle, SqlError> {
@@ -193,6 +198,7 @@ impl Workers {
         let begun = Builder::new_multi_thread()
             .worker_threads(threads())
             .thread_name("sql")
+            .thread_stack_size(SQL_STACK_BYTES)
             .event_interval(EVENT_INTERVAL)
             .enable_time()
             .build()
@@ -205,7 +211,7 @@ impl Workers {
 
 impl Running {
     pub(super) async fn next(&mut self) -> Result<Option<RecordBatch>, SqlError> {
-        let time = self.time;
+        let stop = Arc::clone(&self.task.stop);
         select! {
             biased;
             row = self.rows.recv() => match row {
@@ -213,9 +219,9 @@ impl Running {
                 None => self.end().await.map(|()| None),
             },
             // A statement that does not yield does not see that its time is over; who waits for it does.
-            error = time.over() => {
+            error = time_over(&stop) => {
                 self.ended = true;
-                self.task.0.abort();
+                self.task.end();
                 Err(error)
             }
         }
@@ -226,43 +232,50 @@ impl Running {
         if std::mem::replace(&mut self.ended, true) {
             return Ok(());
         }
-        (&mut self.task.0).await.unwrap_or_else(|e| Err(died(e)))
+        let ended = (&mut self.task.handle).await;
+        ended.unwrap_or_else(|e| Err(died(e)))
     }
 }
 
-/// Aborted with its owner.
-struct Task<T>(JoinHandle<T>);
+/// Ends with its owner.
+struct Task<T> {
+    handle: JoinHandle<T>,
+    stop: Arc<Stop>,
+}
+
+impl<T: Send + 'static> Task<T> {
+    fn new(
+        workers: &Handle,
+        stop: &Arc<Stop>,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Self {
+        Self {
+            handle: workers.spawn(work),
+            stop: Arc::clone(stop),
+        }
+    }
+}
+
+impl<T> Task<T> {
+    fn end(&self) {
+        self.stop.stop();
+        self.handle.abort();
+    }
+}
 
 impl<T> Drop for Task<T> {
     fn drop(&mut self) {
-        self.0.abort();
+        self.end();
     }
 }
 
-/// Until when a statement may run.
-#[derive(Clone, Copy)]
-struct Time {
-    until: Option<Instant>,
-    after: Duration,
-}
-
-impl Time {
-    fn of(limits: &Limits) -> Self {
-        let after = limits.sql_query_time;
-        Self {
-            until: Some(Instant::now() + after).filter(|_| !after.is_zero()),
-            after,
-        }
+/// Returns when the time of a statement is over.
+async fn time_over(stop: &Stop) -> SqlError {
+    match stop.until() {
+        Some(until) => sleep_until(until.into()).await,
+        None => pending().await,
     }
-
-    /// Returns when it is over.
-    async fn over(self) -> SqlError {
-        match self.until {
-            Some(until) => sleep_until(until).await,
-            None => pending().await,
-        }
-        SqlError::Time { after: self.after }
-    }
+    stop.time_is_over()
 }
 
 fn threads() -> usize {

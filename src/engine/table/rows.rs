@@ -50,6 +50,11 @@ impl Tenant {
     ) -> Result<Option<u64>, ReadError> {
         match set {
             Set::All => Ok(Some(through.saturating_sub(after))),
+            // What came before is known of entities and types alone.
+            Set::Name {
+                kind: NameKind::Tag,
+                ..
+            } => Ok(None),
             Set::Name { kind, hash, name } => {
                 let pieces = self.log.pieces();
                 let up_to =

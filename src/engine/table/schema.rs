@@ -9,9 +9,9 @@ use crate::{
     types::{append::Violations, read::ReadError, scan::Table},
 };
 
-pub(super) const EVENTS: &str = "events";
-pub(super) const FIRST_POSITION: &str = "first_position";
-pub(super) const LAST_POSITION: &str = "last_position";
+pub(crate) const EVENTS: &str = "events";
+pub(crate) const FIRST_POSITION: &str = "first_position";
+pub(crate) const LAST_POSITION: &str = "last_position";
 
 static ENTITIES: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(vec![

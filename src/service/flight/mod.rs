@@ -86,7 +86,7 @@ impl Flight {
         match ticket {
             Asked::Scan { scan, query } => {
                 let query = query.map(|query| self.queries.run(query));
-                Ok(get::get(&tenant, scan, query.transpose()?, drain)?)
+                Ok(get::get(&tenant, *scan, query.transpose()?, drain)?)
             }
             #[cfg(feature = "sql")]
             Asked::Sql(ticket) => {

@@ -50,7 +50,7 @@ pub(super) struct Tickets {
 #[derive(Debug, PartialEq)]
 pub(super) enum Ticket {
     Scan {
-        scan: ScanRequest,
+        scan: Box<ScanRequest>,
         /// `None`: it was typed.
         query: Option<QueryId>,
     },
@@ -114,7 +114,7 @@ impl Tickets {
             return Ok(match SqlTicket::typed(ticket)? {
                 Some(sql) => Ticket::Sql(sql),
                 None => Ticket::Scan {
-                    scan: typed(ticket)?,
+                    scan: Box::new(typed(ticket)?),
                     query: None,
                 },
             });
@@ -122,7 +122,7 @@ impl Tickets {
         let ticket = self.verify(ticket, log_id)?;
         ticket.check_time()?;
         Ok(Ticket::Scan {
-            scan: ticket.scan,
+            scan: Box::new(ticket.scan),
             query: Some(ticket.query),
         })
     }
@@ -242,7 +242,7 @@ mod tests {
         let query = QueryId::from_u128(7);
         let bytes = tickets(1).encode(&Sealed::new(scan(), query));
         let opened = Ticket::Scan {
-            scan: scan(),
+            scan: Box::new(scan()),
             query: Some(query),
         };
         assert_eq!(tickets(1).open(&bytes, log()).unwrap(), opened);
@@ -279,10 +279,10 @@ mod tests {
     #[test]
     fn a_typed_ticket_needs_no_seal() {
         let opened = tickets(1).open(br#" {"after": 5}"#, log()).unwrap();
-        let scan = ScanRequest {
+        let scan = Box::new(ScanRequest {
             after: 5,
             ..ScanRequest::default()
-        };
+        });
         assert_eq!(opened, Ticket::Scan { scan, query: None });
         let long = format!("{{{}}}", " ".repeat(TICKET_BYTES_MAX));
         for wrong in ["{", r#"{"a": 1}"#, &long] {

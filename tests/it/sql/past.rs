@@ -12,7 +12,7 @@ const STATEMENTS: [&str; 8] = [
     "select * from events order by position",
     "select count(*), max(position) from events",
     "select * from events order by position desc limit 5",
-    "select * from entities",
+    "select * from entities order by 1",
     "select entity_id, count(*), max(version) from events group by 1 order by 1",
     "select count(*) from types.\"order.paid\"",
     "select payload from events where entity_id = 'entity-3' and position > 20 order by position",

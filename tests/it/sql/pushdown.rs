@@ -380,10 +380,6 @@ async fn what_the_index_counts_is_not_read() {
             "select count(*) from events where entity_id = 'entity-3' and position > 100",
             "15",
         ),
-        (
-            "select count(*) from events where array_has(tags, 'ten')",
-            "20",
-        ),
         ("select count(*) from types.\"order.paid\"", "66"),
         (
             "select count(*) from events where recorded_at > '2020-01-01'",
@@ -402,10 +398,22 @@ async fn what_the_index_counts_is_not_read() {
             "50",
         ),
         (
+            "select count(*) from events where array_has(tags, 'ten')",
+            "20",
+        ),
+        (
             "select count(*) from events where array_has_any(tags, ['five', 'ten'])",
             "40",
         ),
         ("select count(distinct entity_id) from events", "7"),
+        (
+            "select max(position) from (select position from events order by position limit 5)",
+            "5",
+        ),
+        (
+            "select min(position) from (select position from events order by position desc limit 5)",
+            "196",
+        ),
         ("select count(*) from entities", "7"),
     ] {
         assert_eq!(value(&stub, statement).await, expected, "{statement}");
@@ -467,9 +475,11 @@ async fn many_events_are_read_side_by_side_and_in_order_where_that_is_asked() {
         let count = if paid { MANY / 3 } else { MANY };
         assert_eq!(positions.len() as u64, count);
     }
-    let last = "select * from events order by position desc limit 1000";
+    // Larger numbers are rounded.
+    let last = "select * from events order by position desc limit 900";
     let plan = analyzed(&stub, last).await;
-    assert_eq!(counted(&plan, "rows_read"), 1_000, "{plan}");
+    assert_eq!(counted(&plan, "rows_read"), 900, "{plan}");
+    assert!(!plan.contains("BufferExec"), "{plan}");
     // Grouped side by side, then merged in order.
     let grouped =
         "select entity_id, count(*) from events where position % 2 = 0 group by 1 order by 1";

@@ -112,7 +112,7 @@ async fn files_and_addresses_are_no_tables() {
         "parquet_metadata('x')",
     ] {
         let (code, _, message) = refused(&stub, &format!("select * from {call}")).await;
-        assert_eq!(code, Code::InvalidArgument, "{call}: {message}");
+        assert_eq!(code, Code::NotFound, "{call}: {message}");
     }
     server.server.shutdown().await;
 }
@@ -155,7 +155,7 @@ async fn a_mistake_is_told_in_one_line_with_its_place() {
         ("", "there is no statement"),
         ("  -- nothing\n", "there is no statement"),
         ("selec 1", "Line: 1, Column: 1"),
-        ("select\n  from where", "Line: 2"),
+        ("select 1\n  from events where and", "Line: 2"),
         ("select 'open", "Unterminated string literal"),
         ("select 1; select 2", "there are 2 statements"),
         (
@@ -211,7 +211,14 @@ async fn deep_and_long_statements_are_answered() {
             vec!["position > 1"; n].join(op)
         )
     };
+    let with = |n: usize| {
+        let doubled = |i: usize| format!(", a{} as (select x.* from a{i} x, a{i} y)", i + 1);
+        let tables: String = (0..n).map(doubled).collect();
+        format!("with a0 as (select 1 as one){tables} select count(*) from a{n}")
+    };
     let statements = [
+        with(5),
+        with(40),
         deep(40),
         deep(20_000),
         format!("select {}1", "not ".repeat(20_000)),
