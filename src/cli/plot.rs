@@ -115,7 +115,8 @@ pub(super) fn heights(counts: &[u64], highest: u64, columns: usize) -> String {
         if count == 0 {
             return ' ';
         }
-        let nth = u128::from(count) * HEIGHTS.len() as u128 / (u128::from(highest.max(1)) + 1);
+        let heights = u128::from(count) * HEIGHTS.len() as u128;
+        let nth = heights.div_ceil(u128::from(highest.max(1))) - 1;
         *HEIGHTS.get(nth as usize).unwrap_or(&'█')
     };
     counts.chunks(per_column).map(height).collect()

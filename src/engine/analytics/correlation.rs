@@ -14,7 +14,7 @@ use tokio::{
     task::{JoinHandle, spawn_blocking},
 };
 
-use super::{Question, invalid, micros};
+use super::{Question, between, invalid, micros};
 use crate::{
     engine::{
         sql::{SqlError, Within},
@@ -261,18 +261,15 @@ fn mean(delays: &[i64]) -> Duration {
     micros(sum as f64 / delays.len() as f64)
 }
 
-/// As `percentile_cont`: between two of them in proportion.
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "delays are below 2^53 microseconds, 285 years, or rounded"
-)]
+/// Between two of them in proportion.
 fn percentile(sorted: &[i64], hundredths: usize) -> Duration {
     let at = (sorted.len() - 1) * hundredths;
-    let (below, rest) = (at / 100, at % 100);
-    let value = |at: usize| sorted.get(at).copied().unwrap_or_default() as f64;
-    let low = value(below);
-    if rest == 0 {
-        return micros(low);
-    }
-    micros(low + (value(below + 1) - low) * rest as f64 / 100.0)
+    let value = |at: usize| {
+        sorted
+            .get(at)
+            .or(sorted.last())
+            .copied()
+            .unwrap_or_default()
+    };
+    between(value(at / 100), value(at / 100 + 1), (at % 100) as i64)
 }

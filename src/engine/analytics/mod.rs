@@ -16,7 +16,7 @@ mod summary;
 use std::{sync::Arc, time::Duration};
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch},
+    array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch},
     datatypes::{Float64Type, Int64Type},
 };
 
@@ -114,10 +114,6 @@ fn longs(rows: &RecordBatch, column: usize) -> &Int64Array {
     rows.column(column).as_primitive::<Int64Type>()
 }
 
-fn doubles(rows: &RecordBatch, column: usize) -> &Float64Array {
-    rows.column(column).as_primitive::<Float64Type>()
-}
-
 /// Counts and positions are never negative.
 fn count(of: &Int64Array, row: usize) -> u64 {
     if of.is_null(row) {
@@ -131,44 +127,67 @@ fn time(of: &Int64Array, row: usize) -> Option<Timestamp> {
         .then(|| Timestamp::from_micros(of.value(row)))?
 }
 
-/// What many numbers of microseconds are like: the aggregates that [`durations`] reads, over a column.
-fn durations_sql(column: &str) -> String {
-    let percentile =
-        |share: &str| format!("percentile_cont({share}) within group (order by {column})");
+/// The percentiles that are told.
+const PERCENTILES: [i64; 3] = [50, 90, 99];
+
+/// What many numbers of microseconds are like, as columns that [`durations`] reads: of rows of `key` and `micros`, those of
+/// each key.
+///
+/// Not `percentile_cont`: it cuts what it puts between two values to a millionth of the way, seconds of a long one.
+fn durations_sql(rows: &str) -> String {
+    // The sorted values around each percentile, counted from 1; behind the last one there is none.
+    let around = PERCENTILES.map(|percentile| {
+        let below = format!("(number - 1) * {percentile} / 100 + 1");
+        format!("sorted[{below}], sorted[{below} + 1]")
+    });
     format!(
-        "count({column}), min({column}), max({column}), avg({column}), {}, {}, {}",
-        percentile("0.5"),
-        percentile("0.9"),
-        percentile("0.99")
+        "select key, number, least, most, mean, {}
+         from (
+           select key, count(*) as number, min(micros) as least, max(micros) as most, avg(micros) as mean,
+             array_sort(array_agg(micros)) as sorted
+           from ({rows}) where micros is not null group by key
+         )",
+        around.join(", ")
     )
 }
 
-/// Reads what [`durations_sql`] selects, from a column on.
-fn durations(rows: &RecordBatch, row: usize, column: usize) -> Durations {
-    let whole = |nth: usize| Duration::from_micros(count(longs(rows, column + nth), row));
-    let rounded = |nth: usize| {
-        let values = doubles(rows, column + nth);
-        if values.is_null(row) {
-            return Duration::ZERO;
-        }
-        micros(values.value(row))
+/// Reads what [`durations_sql`] selects behind the key.
+fn durations(rows: &RecordBatch, row: usize) -> Durations {
+    let whole = |column: usize| Duration::from_micros(count(longs(rows, column), row));
+    let number = longs(rows, 1).value(row);
+    let percentile = |nth: usize| {
+        let rest = (number - 1) * PERCENTILES.get(nth).unwrap_or(&0) % 100;
+        let (below, above) = (longs(rows, 5 + 2 * nth), longs(rows, 6 + 2 * nth));
+        let below = below.value(row);
+        let above = if above.is_null(row) {
+            below
+        } else {
+            above.value(row)
+        };
+        between(below, above, rest)
     };
     Durations {
-        count: count(longs(rows, column), row),
-        min: whole(1),
-        max: whole(2),
-        mean: rounded(3),
-        p50: rounded(4),
-        p90: rounded(5),
-        p99: rounded(6),
+        count: count(longs(rows, 1), row),
+        min: whole(2),
+        max: whole(3),
+        mean: micros(rows.column(4).as_primitive::<Float64Type>().value(row)),
+        p50: percentile(0),
+        p90: percentile(1),
+        p99: percentile(2),
     }
+}
+
+/// So many hundredths of the way from one number of microseconds to another, rounded.
+fn between(below: i64, above: i64, hundredths: i64) -> Duration {
+    let [below, above, hundredths] = [below, above, hundredths].map(i128::from);
+    let micros = (below * 100 + (above - below) * hundredths + 50) / 100;
+    Duration::from_micros(u64::try_from(micros).unwrap_or_default())
 }
 
 /// To the nearest whole one.
 #[expect(
-    clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "what is rounded lies between durations of ours, far below 2^63"
+    reason = "what is rounded lies between durations, which are not negative"
 )]
 fn micros(value: f64) -> Duration {
     Duration::from_micros(value.round() as u64)

@@ -131,24 +131,20 @@ impl Question<'_> {
         } else {
             format!("partition by {}", divided.join(", "))
         };
-        let statement = format!(
-            "select {key} as key, {durations}
+        let waited = format!(
+            "select {key} as key, at - lag(at) over ({divided} order by {order}) as micros
              from (
-               select event_type, at - lag(at) over ({divided} order by {order}) as waited
-               from (
-                 select event_type, entity_id, position, cast({time} as bigint) as at
-                 from events where {time} is not null
-               )
-             )
-             where waited is not null group by key",
+               select event_type, entity_id, position, cast({time} as bigint) as at
+               from events where {time} is not null
+             )",
             key = each.key(),
-            durations = durations_sql("waited"),
             time = by.column(),
         );
+        let statement = durations_sql(&waited);
         let rows = self.ask_few(statement, Vec::new()).await?;
         let of_row = |batch: &RecordBatch, row| {
             let key = batch.column(0).as_string::<i32>().value(row).to_owned();
-            (key, durations(batch, row, 1))
+            (key, durations(batch, row))
         };
         Ok(rows
             .iter()

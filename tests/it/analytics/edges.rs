@@ -157,7 +157,7 @@ async fn what_would_be_too_much_is_refused_by_its_limit() {
         Duration::ZERO,
         Duration::from_nanos(1_500),
         Duration::MAX,
-        10_000 * year,
+        10_001 * year,
     ] {
         let error = refused(&client, &by_occurrence(wrong)).await;
         assert_eq!(error.violations()[0].field, "bucket");

@@ -49,12 +49,13 @@ fn lets_through(filter: &Filter, event: &Event) -> bool {
         && is_in(filter.occurred, event.occurred_at())
 }
 
-/// As `percentile_cont` of PostgreSQL.
-fn percentile(sorted: &[i64], share: f64) -> Duration {
-    let at = share * (sorted.len() - 1) as f64;
-    let (below, above) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
-    let value = below as f64 + (above - below) as f64 * at.fract();
-    Duration::from_micros(value.round() as u64)
+/// Between two values in proportion, as `percentile_cont` of PostgreSQL.
+fn percentile(sorted: &[i64], hundredths: usize) -> Duration {
+    let at = (sorted.len() - 1) * hundredths;
+    let (below, rest) = (at / 100, (at % 100) as i64);
+    let above = (below + 1).min(sorted.len() - 1);
+    let value = sorted[below] * (100 - rest) + sorted[above] * rest;
+    Duration::from_micros(((value + 50) / 100) as u64)
 }
 
 fn durations(mut micros: Vec<i64>) -> Durations {
@@ -68,23 +69,10 @@ fn durations(mut micros: Vec<i64>) -> Durations {
         min: Duration::from_micros(*min as u64),
         max: Duration::from_micros(*max as u64),
         mean: Duration::from_micros(mean.round() as u64),
-        p50: percentile(&micros, 0.5),
-        p90: percentile(&micros, 0.9),
-        p99: percentile(&micros, 0.99),
+        p50: percentile(&micros, 50),
+        p90: percentile(&micros, 90),
+        p99: percentile(&micros, 99),
     }
-}
-
-/// Percentiles and means are rounded from doubles, whose last digit depends on how they came about.
-pub(super) fn rounded(mut durations: Durations) -> Durations {
-    for time in [
-        &mut durations.mean,
-        &mut durations.p50,
-        &mut durations.p90,
-        &mut durations.p99,
-    ] {
-        *time = Duration::from_micros((time.as_micros() as u64 + 5) / 10 * 10);
-    }
-    durations
 }
 
 impl Model<'_> {

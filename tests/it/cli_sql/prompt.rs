@@ -65,18 +65,15 @@ fn tab_completes_what_the_server_has_and_statements_are_remembered() {
     let dir = tempfile::tempdir().unwrap();
     let served = served(dir.path());
     let mut terminal = prompt(&served, dir.path());
-    terminal.type_in("sel\tcount(occ\t) as n from types.\"order.pa\t;\r");
+    terminal.type_in("sel\t count(occ\t) as n from types.\"order.pa\t;\r");
     let shown = terminal.until("1 row in");
     assert!(shown.contains("n\r\n─\r\n1\r\n"), "{shown:?}");
     terminal.until(PROMPT);
     terminal.type_in("quit\r");
     assert!(terminal.end().1.success());
     let history = fs::read_to_string(dir.path().join(".local/state/annals/sql_history")).unwrap();
-    let typed = "selectcount(occurred_at) as n from types.\"order.paid\";";
-    assert!(
-        history.replace(' ', "").contains(&typed.replace(' ', "")),
-        "{history}"
-    );
+    let typed = "select count(occurred_at) as n from types.\"order.paid\";";
+    assert!(history.contains(typed), "{history}");
 
     let mut terminal = prompt(&served, dir.path());
     // Up, past `quit`.
@@ -89,8 +86,8 @@ fn an_interrupt_gives_up_the_statement_and_not_the_prompt() {
     let dir = tempfile::tempdir().unwrap();
     let served = served(dir.path());
     let mut terminal = prompt(&served, dir.path());
-    let many = "select count(*) from generate_series(1, 1000000) a, generate_series(1, 1000000) b where a.value % 7 = b.value % 5;\r";
-    terminal.type_in(many);
+    let endless = "with recursive n as (select 1 as i union all select i + 1 from n where i > 0) select count(*) from n where i < 0;\r";
+    terminal.type_in(endless);
     let process = i32::try_from(terminal.process())
         .ok()
         .and_then(Pid::from_raw);
