@@ -94,10 +94,10 @@ impl Client {
             .ok_or(ClientError::Answer("it has no summary"))?;
         let of_type = |of: proto::EventSummary| {
             let event_type = of.event_type.clone().into();
-            summary(of, Some(event_type))
+            summary(&of, Some(event_type))
         };
         Ok(Summaries {
-            total: summary(total, None)?,
+            total: summary(&total, None)?,
             types: answer
                 .types
                 .into_iter()
@@ -184,7 +184,7 @@ fn duration(time: Duration) -> prost_types::Duration {
     })
 }
 
-fn summary(of: proto::EventSummary, event_type: Option<Text>) -> Result<Summary, ClientError> {
+fn summary(of: &proto::EventSummary, event_type: Option<Text>) -> Result<Summary, ClientError> {
     Ok(Summary {
         event_type,
         events: of.events,

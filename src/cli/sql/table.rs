@@ -166,9 +166,12 @@ impl TableWriter {
         };
         let gaps = GAP.len() * self.columns.len().saturating_sub(1);
         let width_at = |cap: usize| {
-            let width = |column: &Column| match column.is_number {
-                true => column.width,
-                false => column.width.min(cap),
+            let width = |column: &Column| {
+                if column.is_number {
+                    column.width
+                } else {
+                    column.width.min(cap)
+                }
             };
             gaps + self.columns.iter().map(width).sum::<usize>()
         };
@@ -202,12 +205,11 @@ impl TableWriter {
 
     fn write_row(&mut self, cells: &[Cell], out: &mut Vec<u8>) {
         self.written += 1;
-        match self.layout {
-            Layout::Blocks => self.write_block(cells, out),
-            _ => {
-                let cells = self.columns.iter().zip(cells.iter().map(shown));
-                self.write_line(cells, &Style::new(), out);
-            }
+        if let Layout::Blocks = self.layout {
+            self.write_block(cells, out);
+        } else {
+            let cells = self.columns.iter().zip(cells.iter().map(shown));
+            self.write_line(cells, &Style::new(), out);
         }
     }
 

@@ -106,8 +106,10 @@ fn share(part: u64, whole: u64) -> f64 {
     part as f64 / whole as f64
 }
 
-/// Passes side by side, each over the events of some entities.
-struct Passes(Vec<(mpsc::Sender<RecordBatch>, JoinHandle<Result<Pass, Full>>)>);
+/// Passes side by side, each over the events of some entities: where its batches go, and what it ends with.
+struct Passes(Vec<(mpsc::Sender<RecordBatch>, Ending)>);
+
+type Ending = JoinHandle<Result<Pass, Full>>;
 
 /// It would hold more memory than it may.
 struct Full;
@@ -271,5 +273,9 @@ fn percentile(sorted: &[i64], hundredths: usize) -> Duration {
             .copied()
             .unwrap_or_default()
     };
-    between(value(at / 100), value(at / 100 + 1), (at % 100) as i64)
+    between(
+        value(at / 100),
+        value(at / 100 + 1),
+        (at % 100).cast_signed() as i64,
+    )
 }

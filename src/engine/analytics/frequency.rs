@@ -103,13 +103,13 @@ impl Buckets {
         let start = first - (first - request.origin.as_micros()).rem_euclid(width);
         let count = (last - start).cast_unsigned() / width.cast_unsigned() + 1;
         if count > FREQUENCY_BUCKETS_MAX {
-            let least = (last - first)
+            let needed = (last - first)
                 .cast_unsigned()
                 .div_ceil(FREQUENCY_BUCKETS_MAX - 1);
-            let least = Duration::from_micros(least);
+            let needed = Duration::from_micros(needed);
             let what = format!(
                 "of {:?} divides the time from {} to {} into {count} buckets, the most is {FREQUENCY_BUCKETS_MAX}: ask for \
-                 buckets of at least {least:?}, or for less time",
+                 buckets of at least {needed:?}, or for less time",
                 request.bucket,
                 told(first),
                 told(last)

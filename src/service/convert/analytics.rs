@@ -25,12 +25,11 @@ pub(in super::super) fn frequency_request(
 ) -> Result<FrequencyRequest, Violations> {
     let mut wrong = Wrong::default();
     let (filter, after, through) = events(request.filter, &mut wrong);
-    let bucket = match request.bucket {
-        Some(given) => duration("bucket", given, &mut wrong),
-        None => {
-            wrong.add("bucket", "is missing: say how wide a bucket is");
-            None
-        }
+    let bucket = if let Some(given) = request.bucket {
+        duration("bucket", given, &mut wrong)
+    } else {
+        wrong.add("bucket", "is missing: say how wide a bucket is");
+        None
     };
     let origin = request.origin.map(timestamp);
     if origin == Some(None) {
