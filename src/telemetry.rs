@@ -126,6 +126,7 @@ struct Metrics {
     compact_failures: Counter,
     table_rows_segment: Counter,
     table_rows_log: Counter,
+    tail_rows_converted: Counter,
     calls: [[OnceLock<Counter>; CODES.len()]; METHODS.len()],
     handle: PrometheusHandle,
 }
@@ -207,6 +208,13 @@ pub(crate) fn compact_failed() {
 pub(crate) fn subscribers_changed(delta: i64) {
     if let Some(metrics) = METRICS.get() {
         metrics.subscribers.increment(delta as f64);
+    }
+}
+
+/// Rows of events that are not sealed were converted into columns.
+pub(crate) fn tail_rows_converted(rows: usize) {
+    if let Some(metrics) = METRICS.get() {
+        metrics.tail_rows_converted.increment(rows as u64);
     }
 }
 
@@ -297,6 +305,7 @@ fn install() -> Result<(), String> {
         compact_failures: counter!("annals_compact_failures_total"),
         table_rows_segment: counter!("annals_table_rows_total", "origin" => "segment"),
         table_rows_log: counter!("annals_table_rows_total", "origin" => "log"),
+        tail_rows_converted: counter!("annals_tail_rows_converted_total"),
         calls: array::from_fn(|_| array::from_fn(|_| OnceLock::new())),
         handle,
     };
@@ -338,6 +347,10 @@ fn describe() {
     describe_counter!(
         "annals_table_rows_total",
         "Rows that scans of tables read, by where they stand"
+    );
+    describe_counter!(
+        "annals_tail_rows_converted_total",
+        "Rows of events not sealed that were converted into columns, for one scan or for many"
     );
     describe_counter!("annals_events_total", "Events made durable");
     describe_counter!(

@@ -1,7 +1,7 @@
 //! Standard output or a file through a large buffer, and messages on standard error.
 //!
 //! A file has its name only once it is whole: what is written until then stands beside it, and goes if the command
-//! fails.
+//! fails or is told to stop.
 
 use std::{
     fmt,

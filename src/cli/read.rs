@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum, builder::PossibleValue};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     connect::ConnectArgs,
@@ -104,6 +105,31 @@ impl ValueEnum for Format {
 }
 
 pub(super) async fn run(args: ReadArgs) -> Result<(), CliError> {
+    if args.output.is_none() {
+        return read(args).await;
+    }
+    // What was written of a file goes with the future.
+    tokio::select! {
+        done = read(args) => done,
+        name = stopped() => Err(CliError::Failed(format!("{name}: the file is not written"))),
+    }
+}
+
+/// Waits for SIGINT or SIGTERM; for ever if they cannot be handled.
+async fn stopped() -> &'static str {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => "SIGINT",
+        _ = terminate.recv() => "SIGTERM",
+    }
+}
+
+async fn read(args: ReadArgs) -> Result<(), CliError> {
     match args.format {
         Format::JsonLines if !args.columns.is_empty() => Err(CliError::Usage(
             "--columns are those of a table: choose --format arrow, parquet or csv".to_owned(),

@@ -97,6 +97,7 @@ impl Client {
             descriptor: FlightDescriptor::new_cmd(command(options)?),
             as_one: !(options.guards.is_empty() && options.cursors.is_empty()),
             source: Source::new(Box::pin(batches)),
+            owed: !(options.guards.is_empty() && options.cursors.is_empty()),
             results: None,
             retry: Retry::of(&self.options),
             failed: false,
@@ -110,6 +111,8 @@ pub struct Ingesting {
     descriptor: FlightDescriptor,
     as_one: bool,
     source: Source,
+    /// The one result is to come that there is even without a batch.
+    owed: bool,
     /// `None` before the first try, and after one that was lost.
     results: Option<Streaming<PutResult>>,
     retry: Retry,
@@ -131,21 +134,27 @@ impl Ingesting {
 
     async fn next_result(&mut self) -> Result<Option<Ingested>, ClientError> {
         loop {
-            match self.try_next().await {
+            let ended = match self.try_next().await {
                 Ok(Some(result)) => {
                     self.source.answered();
+                    self.owed = false;
                     // It got on: the next loss is another one.
                     self.retry = Retry::of(&self.client.options);
                     return ingested(&result).map(Some);
                 }
-                Ok(None) => return self.source.take_failure().map_or(Ok(None), Err),
-                Err(error) => {
-                    self.results = None;
-                    // What was wrong with the batches is not what the server has to say of it.
-                    let error = self.source.take_failure().unwrap_or(error);
-                    self.retry.after(error).await?;
-                }
+                Ok(None) => ClientError::Ended,
+                Err(error) => error,
+            };
+            // What was wrong with the batches is not what the server has to say of it.
+            if let Some(wrong) = self.source.take_failure() {
+                return Err(wrong);
             }
+            // However the stream came to its end behind the last result: sent again, guards would fail without rows.
+            if ended.is_transient() && !self.owed && self.source.is_answered() {
+                return Ok(None);
+            }
+            self.results = None;
+            self.retry.after(ended).await?;
         }
     }
 
@@ -214,6 +223,12 @@ impl Source {
         if let Some(waiting) = batches.waiting.take() {
             waiting.wake();
         }
+    }
+
+    /// There are no more batches, and all have their results.
+    fn is_answered(&self) -> bool {
+        let batches = self.0.lock();
+        batches.unanswered.is_empty() && batches.rest.is_done()
     }
 
     fn take_failure(&self) -> Option<ClientError> {

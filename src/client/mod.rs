@@ -14,6 +14,7 @@ mod ingest;
 mod ingest_encode;
 mod retry;
 mod scan;
+mod scan_progress;
 mod stats;
 mod subscribe;
 mod verify;
@@ -123,7 +124,7 @@ pub struct ClientOptions {
     pub connect_timeout: Duration,
     /// How often a call is tried again whose outcome is unknown or that came at a bad moment.
     pub retries: u32,
-    /// For how long a subscription tries to come back, each time that it is lost.
+    /// For how long a subscription or a scan tries to come back, each time that it is lost.
     pub resume_for: Duration,
 }
 

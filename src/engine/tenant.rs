@@ -469,7 +469,8 @@ pub(super) fn check_names(names: &[Text], field: &str) -> Result<(), ReadError> 
     violations.into_violations().map_err(ReadError::Invalid)
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+/// Works on a thread that may wait for the disk.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     spawn_blocking(work).await.expect("reading does not panic")
 }
 

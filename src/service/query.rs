@@ -20,7 +20,7 @@ use crate::{
         event::Event,
         log::read::Reader,
         subscription::{Delivery, Subscription},
-        tenant::{ListRequest, Listing, Tenant},
+        tenant::{ListRequest, Listing, Tenant, blocking},
     },
     proto::{
         GetCursorRequest, GetCursorResponse, GetEntityStateRequest, GetEntityStateResponse,
@@ -51,8 +51,13 @@ impl QueryService for Query {
     ) -> Result<Response<Self::ReadEventsStream>, Status> {
         let tenant = self.gate.tenant(request.metadata()).await?;
         let request = convert::read_request(request.into_inner()).map_err(Refusal::invalid)?;
-        let reader = tenant.read(request).map_err(Refusal::from)?;
-        let messages = ReadMessages::new(reader, tenant.log_id().to_string());
+        let log_id = tenant.log_id().to_string();
+        let reader = if request.looks_up() {
+            blocking(move || tenant.read(request)).await
+        } else {
+            tenant.read(request)
+        };
+        let messages = ReadMessages::new(reader.map_err(Refusal::from)?, log_id);
         let state = Read::Here {
             messages: Box::new(messages),
             drain: self.drain.clone(),
@@ -106,7 +111,7 @@ impl QueryService for Query {
             size: page_size,
             token: page_token,
         };
-        let (listing, next_page_token) = page.list(&tenant, Tenant::list_entities)?;
+        let (listing, next_page_token) = page.list(tenant, Tenant::list_entities).await?;
         Ok(Response::new(ListEntitiesResponse {
             entities: listing.names.iter().map(convert::entity_summary).collect(),
             next_page_token,
@@ -130,7 +135,7 @@ impl QueryService for Query {
             size: page_size,
             token: page_token,
         };
-        let (listing, next_page_token) = page.list(&tenant, Tenant::list_event_types)?;
+        let (listing, next_page_token) = page.list(tenant, Tenant::list_event_types).await?;
         Ok(Response::new(ListEventTypesResponse {
             event_types: listing
                 .names
@@ -215,10 +220,10 @@ struct Page {
 }
 
 impl Page {
-    fn list(
+    async fn list(
         self,
-        tenant: &Tenant,
-        list: impl FnOnce(&Tenant, &ListRequest) -> Result<Listing, ReadError>,
+        tenant: Tenant,
+        list: impl FnOnce(&Tenant, &ListRequest) -> Result<Listing, ReadError> + Send + 'static,
     ) -> Result<(Listing, String), Refusal> {
         let scope = Scope {
             call: self.call,
@@ -238,7 +243,8 @@ impl Page {
             limit,
             head,
         };
-        let listing = list(tenant, &request)?;
+        let looking = tenant.clone();
+        let listing = blocking(move || list(&looking, &request)).await?;
         let next = listing.names.last().filter(|_| listing.more).map(|last| {
             PageToken {
                 head: listing.head,

@@ -103,10 +103,11 @@ impl Refusal {
         Self::coded(Code::Unimplemented, "NO_SUCH_ACTION", told)
     }
 
-    /// Somebody cancelled what the stream belongs to.
+    /// Somebody cancelled what the stream belongs to. Not with the code CANCELLED: pyarrow takes that for an interrupt from
+    /// the keyboard and ends the program.
     pub(crate) fn query_cancelled() -> Self {
         let told = "the query that the stream belongs to was cancelled";
-        Self::coded(Code::Cancelled, "QUERY_CANCELLED", told)
+        Self::new(Kind::Refused, "QUERY_CANCELLED", told)
     }
 
     /// The server ends.

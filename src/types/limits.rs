@@ -22,7 +22,8 @@ pub const REPEAT_WINDOW_EVENTS: u64 = 1_000_000;
 pub const READ_BATCH_BYTES: usize = 1 << 20;
 /// Events in one batch of a read.
 pub const READ_BATCH_EVENTS: usize = 8_192;
-/// Segments that are being read from end to end and kept open between batches, all tenants together: each takes a few MiB.
+/// Segments that are being read from end to end and kept open between batches, all tenants together: each takes a few MiB,
+/// and one whose reader stalls makes room for others.
 pub const SCANS_MAX: usize = 32;
 /// Rows in one batch of a scan.
 pub const SCAN_BATCH_ROWS: usize = 64 << 10;

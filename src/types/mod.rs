@@ -8,6 +8,7 @@ pub mod hash;
 pub mod id;
 pub mod kind;
 pub mod limits;
+pub(crate) mod object;
 pub mod read;
 pub mod scan;
 pub mod slot;

@@ -81,6 +81,14 @@ pub struct ReadRequest {
     pub log_id: Option<LogId>,
 }
 
+impl ReadRequest {
+    /// Whether a point of the past, or a time, has to be looked up first.
+    pub(crate) fn looks_up(&self) -> bool {
+        let found = matches!(self.as_of, Some(AsOf::Version(_) | AsOf::RecordedAt(_)));
+        found || !self.filter.recorded.is_all()
+    }
+}
+
 /// A point of the past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AsOf {

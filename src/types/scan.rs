@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     append::{Query, QueryItem, Violations},
     id::{LogId, Position},
+    object::Object,
     read::{AsOf, Filter, TimeRange},
     text::Text,
     time::Timestamp,
@@ -101,7 +102,7 @@ impl ScanRequest {
     /// # Errors
     /// What is wrong, with the place, and for an unknown key those that are known.
     pub fn from_json(json: &[u8]) -> Result<Self, Violations> {
-        let form: Form = serde_json::from_slice(json)
+        let Object(form): Object<Form> = serde_json::from_slice(json)
             .map_err(|e| Violations::one("ticket", format!("is no scan: {e}")))?;
         form.into_request()
     }
@@ -114,7 +115,11 @@ impl ScanRequest {
 
 /// The object in JSON. Its keys are those of the protocol, in the order that they are listed in to whom uses another.
 #[derive(Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "an object like {\"types\": [\"order.paid\"], \"after\": 1000}"
+)]
 struct Form {
     #[serde(skip_serializing_if = "Option::is_none")]
     table: Option<TableForm>,
@@ -131,15 +136,15 @@ struct Form {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     partitions: Vec<u32>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    query: Vec<ItemForm>,
+    query: Vec<Object<ItemForm>>,
     #[serde(skip_serializing_if = "is_zero")]
     after: Position,
     #[serde(skip_serializing_if = "Option::is_none")]
     through: Option<Position>,
-    #[serde(skip_serializing_if = "TimesForm::is_all")]
-    recorded: TimesForm,
-    #[serde(skip_serializing_if = "TimesForm::is_all")]
-    occurred: TimesForm,
+    #[serde(skip_serializing_if = "is_all")]
+    recorded: Object<TimesForm>,
+    #[serde(skip_serializing_if = "is_all")]
+    occurred: Object<TimesForm>,
     #[serde(skip_serializing_if = "Option::is_none")]
     as_of: Option<AsOfForm>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -161,7 +166,11 @@ enum TableForm {
 }
 
 #[derive(Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "an object like {\"types\": [\"order.paid\"], \"tags\": [\"vip\"]}"
+)]
 struct ItemForm {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     types: Vec<String>,
@@ -170,7 +179,11 @@ struct ItemForm {
 }
 
 #[derive(Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "an object like {\"since\": \"2026-01-31T12:00:00Z\"}"
+)]
 struct TimesForm {
     #[serde(skip_serializing_if = "Option::is_none")]
     since: Option<String>,
@@ -193,6 +206,10 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
+fn is_all(Object(times): &Object<TimesForm>) -> bool {
+    times.since.is_none() && times.until.is_none()
+}
+
 fn texts(names: Vec<String>) -> Vec<Text> {
     names.into_iter().map(Text::from).collect()
 }
@@ -202,10 +219,6 @@ fn strings(texts: &[Text]) -> Vec<String> {
 }
 
 impl TimesForm {
-    fn is_all(&self) -> bool {
-        self.since.is_none() && self.until.is_none()
-    }
-
     fn range(self, field: &str) -> Result<TimeRange, Violations> {
         let time = |text: Option<String>, end: &str| {
             let time = text.map(|text| text.parse::<Timestamp>()).transpose();
@@ -244,7 +257,7 @@ impl Form {
             ),
         };
         let log_id = self.log_id.map(|text| text.parse::<LogId>()).transpose();
-        let items = self.query.into_iter().map(|item| QueryItem {
+        let items = self.query.into_iter().map(|Object(item)| QueryItem {
             event_types: texts(item.types),
             tags: texts(item.tags),
         });
@@ -260,8 +273,8 @@ impl Form {
                 query: Query {
                     items: items.collect(),
                 },
-                recorded: self.recorded.range("recorded")?,
-                occurred: self.occurred.range("occurred")?,
+                recorded: self.recorded.0.range("recorded")?,
+                occurred: self.occurred.0.range("occurred")?,
             },
             after: self.after,
             through: self.through,
@@ -274,9 +287,11 @@ impl Form {
 
     fn of(request: &ScanRequest) -> Self {
         let filter = &request.filter;
-        let items = filter.query.items.iter().map(|item| ItemForm {
-            types: strings(&item.event_types),
-            tags: strings(&item.tags),
+        let items = filter.query.items.iter().map(|item| {
+            Object(ItemForm {
+                types: strings(&item.event_types),
+                tags: strings(&item.tags),
+            })
         });
         let table = match &request.table {
             Table::Events => None,
@@ -294,8 +309,8 @@ impl Form {
             query: items.collect(),
             after: request.after,
             through: request.through,
-            recorded: TimesForm::of(filter.recorded),
-            occurred: TimesForm::of(filter.occurred),
+            recorded: Object(TimesForm::of(filter.recorded)),
+            occurred: Object(TimesForm::of(filter.occurred)),
             as_of: request.as_of.map(|as_of| match as_of {
                 AsOf::Position(position) => AsOfForm::Position(position),
                 other => AsOfForm::Text(other.to_string()),
@@ -346,7 +361,18 @@ mod tests {
         assert!(told(r#"{"as_of": "yesterday"}"#).starts_with("as_of"));
         assert!(told(r#"{"recorded": {"since": "x"}}"#).starts_with("recorded.since"));
         assert!(told(r#"{"log_id": "x"}"#).starts_with("log_id"));
-        assert!(told("[1]").contains("ticket"));
+        for (array, like) in [
+            ("[1]", r#"{"types": ["#),
+            (r#"{"query": [[["a"]]]}"#, r#""tags": ["#),
+            (r#"{"recorded": ["2026-01-31T12:00:00Z"]}"#, r#"{"since": "#),
+        ] {
+            let told = told(array);
+            assert!(
+                told.contains("sequence, expected an object like {"),
+                "{told}"
+            );
+            assert!(told.starts_with("ticket") && told.contains(like), "{told}");
+        }
         assert!(told(r#"{"after": -1}"#).contains("ticket"));
     }
 }

@@ -3,8 +3,10 @@
 use std::{
     fs::{self, File},
     io::{BufReader, Cursor},
+    net::TcpListener,
     path::Path,
-    process::Stdio,
+    process::{Command, Stdio},
+    thread,
 };
 
 use arrow::{
@@ -13,11 +15,14 @@ use arrow::{
     ipc::reader::{FileReader, StreamReader},
 };
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::{
+    cutting_proxy::CuttingProxy,
     flight::stubs::cells,
-    program::{PERMITS, Served},
+    program::{Done, PERMITS, Served, annals},
+    rng::seeds,
 };
 
 const EVENTS: usize = 8577;
@@ -338,4 +343,73 @@ fn a_file_appears_under_its_name_once_it_is_whole() {
     ]);
     whole.well();
     assert_eq!(csv(&fs::read_to_string(&path).unwrap()).len(), 2001);
+}
+
+/// The program, while the runtime goes on.
+async fn done(mut command: Command) -> Done {
+    let output = tokio::task::spawn_blocking(move || command.output());
+    output.await.unwrap().unwrap().into()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_cut_costs_no_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let served = Served::start_with(&data, "127.0.0.1:0", &["limits.seal_events=3000"]);
+    served.run(&["append", "--file", PERMITS]).code.unwrap();
+    let out = dir.path().join("out");
+    fs::create_dir(&out).unwrap();
+    let read = |format: &str, name: &str, url: &str| {
+        let mut command = annals();
+        let args = ["read", "--format", format, "--url", url, "--output"];
+        command.args(args).arg(out.join(name));
+        command
+    };
+    let mut cuts = 0;
+    for seed in seeds(1) {
+        for format in ["arrow", "parquet", "csv"] {
+            done(read(format, "whole", &served.url)).await.well();
+            let address = served.address().parse().unwrap();
+            let proxy = CuttingProxy::start(address, seed, 100_000..3_000_000).await;
+            let told = done(read(format, "cut", &proxy.url)).await;
+            assert_eq!(told.code, Some(0), "{}", told.stderr);
+            cuts += proxy.cuts();
+            assert_eq!(names(&out), ["cut", "whole"]);
+            let [whole, cut] = ["whole", "cut"].map(|name| match format {
+                "arrow" => rows(&arrow_file(&out.join(name))),
+                "parquet" => rows(&parquet_file(&out.join(name))),
+                _ => vec![vec![json!(fs::read_to_string(out.join(name)).unwrap())]],
+            });
+            assert!(cut == whole, "{format}: {} rows", cut.len());
+        }
+    }
+    assert!(cuts > 0);
+}
+
+#[test]
+fn a_file_that_is_given_up_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    // It takes connections and never says anything.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let path = dir.path().join("events");
+    for (format, signal, name) in [
+        ("parquet", Signal::INT, "SIGINT"),
+        ("csv", Signal::TERM, "SIGTERM"),
+    ] {
+        let mut command = annals();
+        command.args(["read", "--format", format, "--url", &url, "--output"]);
+        command
+            .arg(&path)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let reading = command.spawn().unwrap();
+        while names(dir.path()).is_empty() {
+            thread::yield_now();
+        }
+        kill_process(Pid::from_child(&reading), signal).unwrap();
+        let done = Done::from(reading.wait_with_output().unwrap());
+        assert!(done.failure(1).contains(name), "{}", done.stderr);
+        assert!(names(dir.path()).is_empty());
+    }
 }

@@ -3,6 +3,9 @@
 //! What a scan gives is compared with the model in `model/tickets.rs`; appends are in `flight_put`.
 
 mod follow;
+pub(crate) mod front;
+mod large;
+mod resume;
 mod streams;
 pub(crate) mod stubs;
 mod tables;

@@ -4,6 +4,7 @@ mod client;
 mod columns;
 mod conditions;
 mod hostile;
+mod lost;
 mod streams;
 mod upload;
 

@@ -15,6 +15,7 @@ mod clock;
 mod compaction;
 mod concurrency;
 mod crash;
+mod cutting_proxy;
 mod extremes;
 mod failed_group;
 mod faults;

@@ -28,9 +28,10 @@ from annals.retry import RetryPolicy
 UNANSWERED_MAX = 8
 """Batches on their way: enough to keep a disk busy that syncs, and little to send again."""
 BATCH_BYTES_MAX = 4 << 20
-"""Of a batch in Arrow's form. The server takes 8 MiB in its own, which has about 100 bytes for each event besides."""
+"""Of the texts in a batch. The server takes 8 MiB in its own form, which has about 100 bytes for each event besides."""
 
 _ID = pa.binary(16)
+_TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
 
 
 def ingest(
@@ -50,7 +51,7 @@ def ingest(
     reader = reader_of(data)
     schema = schema_for(reader.schema)
     batches = whole(schema, reader) if conditional else divided(schema, reader, batch_rows)
-    # Before anything is sent: what goes wrong in reading the one batch under conditions must not look like its end.
+    # Before anything is sent: what goes wrong until then must not look like the end of the table.
     first = next(batches, None)
     uploading = _Uploading(first, batches, conditional)
     failures = 0
@@ -67,7 +68,7 @@ def ingest(
                 raise
             time.sleep(delay)
         else:
-            return uploading.result
+            return uploading.finished()
 
 
 class _Uploading:
@@ -80,6 +81,14 @@ class _Uploading:
         self._rest = rest
         # Cursors alone are answered too.
         self._alone = conditional and first is None
+        self._failure: Exception | None = None
+
+    def finished(self) -> IngestResult:
+        """What was stored; raises what ended the table before its end."""
+        if self._failure is not None:
+            self._failure.ingested = self.result  # type: ignore[attr-defined]
+            raise self._failure
+        return self.result
 
     def run(self, upload: Upload) -> None:
         """Send what is not answered and what is left; returns when all of it is answered."""
@@ -95,7 +104,7 @@ class _Uploading:
         for batch in tuple(self._unanswered):
             if not upload.write(batch):
                 return False
-        for batch in self._rest:
+        while (batch := self._next()) is not None:
             self._unanswered.append(batch)
             if not upload.write(batch):
                 return False
@@ -103,6 +112,14 @@ class _Uploading:
                 return False
         upload.end()
         return True
+
+    def _next(self) -> pa.RecordBatch | None:
+        """The next batch, None after the last. What went before an error is stored, and told with it."""
+        try:
+            return None if self._failure else next(self._rest, None)
+        except Exception as error:
+            self._failure = error
+            return None
 
     def _awaits_answer(self, arrived: bool) -> bool:
         return not arrived or len(self._unanswered) > 0 or (self._alone and self.answers == 0)
@@ -154,19 +171,60 @@ def schema_for(schema: pa.Schema) -> pa.Schema:
 def divided(schema: pa.Schema, batches: Iterable[pa.RecordBatch], batch_rows: int) -> Iterator[pa.RecordBatch]:
     """Batches of so many rows, or of fewer that are large, wherever those that came begin and end."""
     held: list[pa.RecordBatch] = []
-    room = batch_rows
+    rows = size = 0
     for batch in batches:
         start = 0
         while start < batch.num_rows:
-            part = batch.slice(start, room)
+            part = _fitted(schema, batch.slice(start, min(batch_rows - rows, _some_rows(batch))))
             start += part.num_rows
-            room -= part.num_rows
-            held.append(_fitted(schema, part))
-            if room == 0:
-                yield from _cut(pa.concat_batches(held))
-                held, room = [], batch_rows
+            sizes = _row_bytes(part)
+            total = pc.sum(sizes).as_py()
+            if size + total > BATCH_BYTES_MAX:
+                begin = 0
+                for row, bytes_of_row in enumerate(sizes.to_pylist()):
+                    if rows > 0 and size + bytes_of_row > BATCH_BYTES_MAX:
+                        yield pa.concat_batches([*held, part.slice(begin, row - begin)])
+                        held, begin, rows, size = [], row, 0, 0
+                    rows += 1
+                    size += bytes_of_row
+                part = part.slice(begin)
+            else:
+                rows += part.num_rows
+                size += total
+            held.append(part)
+            if rows == batch_rows:
+                yield pa.concat_batches(held)
+                held, rows, size = [], 0, 0
     if held:
-        yield from _cut(pa.concat_batches(held))
+        yield pa.concat_batches(held)
+
+
+def _some_rows(batch: pa.RecordBatch) -> int:
+    """So many rows to look at that they are about as large as a batch. Where batches end does not depend on it."""
+    rows, size = int(batch.num_rows), int(batch.nbytes)
+    return max(1, min(rows, BATCH_BYTES_MAX * rows // max(size, 1)))
+
+
+def _row_bytes(batch: pa.RecordBatch) -> pa.Array:
+    """Of texts, and whatever else has a length; what does not is small."""
+    total: pa.Array = pa.repeat(pa.scalar(0, pa.int64()), batch.num_rows)
+    for column in batch.columns:
+        total = pc.add(total, _lengths(column))
+    return total
+
+
+def _lengths(column: pa.Array) -> pa.Array:
+    kind = column.type
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        # Between the ends of its elements, counted from the first row's.
+        ends = pc.cumulative_sum(pc.fill_null(pc.list_value_length(column), 0).cast(pa.int64()))
+        inside = pc.cumulative_sum(_lengths(pc.list_flatten(column)))
+        upto = pc.take(pa.concat_arrays([pa.array([0], pa.int64()), inside]), ends)
+        before = pa.concat_arrays([pa.array([0], pa.int64()), upto.slice(0, max(len(upto) - 1, 0))])
+        return pc.subtract(upto, before.slice(0, len(upto)))
+    if any(test(kind) for test in _TEXTS):
+        return pc.fill_null(pc.binary_length(column), 0).cast(pa.int64())
+    return pa.repeat(pa.scalar(8, pa.int64()), len(column))
 
 
 def whole(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -174,15 +232,6 @@ def whole(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.R
     held = [_fitted(schema, batch) for batch in batches if batch.num_rows > 0]
     if held:
         yield pa.concat_batches(held)
-
-
-def _cut(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    if batch.num_rows == 1 or batch.nbytes <= BATCH_BYTES_MAX:
-        yield batch
-        return
-    middle = batch.num_rows // 2
-    yield from _cut(batch.slice(0, middle))
-    yield from _cut(batch.slice(middle))
 
 
 def _fitted(schema: pa.Schema, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -205,8 +254,10 @@ def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
     if isinstance(column, pa.DictionaryArray):
         # Arrow cannot yet look up views.
         return pa.DictionaryArray.from_arrays(column.indices, _cast(column.dictionary, kind)).dictionary_decode()
-    if pa.types.is_list_view(column.type) or pa.types.is_large_list_view(column.type):
-        # Nor cast views of lists without mistakes. Hardly anything makes them.
+    views = pa.types.is_list_view(column.type) or pa.types.is_large_list_view(column.type)
+    lists = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
+    if views or (lists and pa.types.is_dictionary(column.type.value_type)):
+        # Nor cast views of lists without mistakes, and lists of dictionaries of views not at all. They are rare.
         return pa.array(column.to_pylist(), kind)
     return column.cast(kind)
 

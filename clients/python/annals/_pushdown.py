@@ -23,6 +23,7 @@ from annals._tickets import ENTITIES, Selection, Times
 NAME_BYTES_MAX = 512
 NAMES_MAX = 1_000
 NAMES_BYTES_MAX = 64 << 10
+TICKET_BYTES_MAX = 256 << 10
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,17 @@ def narrowed(selection: Selection, predicate: pl.Expr) -> Selection | None:
         narrower = selection if condition is None else _narrowed(selection, condition)
         if narrower is None:
             return None
-        selection = narrower
+        if _fits(narrower):
+            selection = narrower
     return selection
+
+
+def _fits(selection: Selection) -> bool:
+    """Whether its ticket is one that the server takes."""
+    names = (*selection.entities, *selection.types, *selection.tags)
+    # A character has at most so many bytes in JSON.
+    surely = 6 * sum(map(len, names)) + 3 * len(names) < TICKET_BYTES_MAX // 2
+    return surely or len(selection.ticket()) <= TICKET_BYTES_MAX
 
 
 def _terms(predicate: pl.Expr) -> Iterator[pl.Expr]:

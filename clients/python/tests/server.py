@@ -7,6 +7,7 @@ import queue
 import re
 import subprocess
 import threading
+import urllib.request
 from pathlib import Path
 
 STARTUP_SECONDS_MAX = 30.0
@@ -16,10 +17,11 @@ class Server:
     """One server process; it may be killed and started again on the same port and data."""
 
     def __init__(self, data: Path, *settings: str) -> None:
-        """With settings, like `drain_seconds=5`."""
+        """With settings, like `drain_seconds=5`; with `metrics=127.0.0.1:0` it can be asked for `samples`."""
         self.data = data
         self.settings = settings
         self.port = 0
+        self._metrics_url = ""
         self._process: subprocess.Popen[str] | None = None
 
     @property
@@ -30,6 +32,24 @@ class Server:
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+    @property
+    def resident_bytes(self) -> int:
+        """Of memory."""
+        pages = Path(f"/proc/{self.pid}/statm").read_text("ascii").split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+    @property
+    def open_files(self) -> int:
+        """Connections are some of them."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def samples(self, name: str) -> dict[str, float]:
+        """The metric of that name as it is now, by its labels as they are written; none that was never counted."""
+        with urllib.request.urlopen(self._metrics_url) as page:  # noqa: S310 - our own
+            text = page.read().decode("utf-8")
+        found = re.findall(rf"^{name}(?:{{(.*)}})? (\S+)$", text, re.MULTILINE)
+        return {labels: float(value) for labels, value in found}
 
     def start(self) -> None:
         binary = os.environ.get("ANNALS_BIN")
@@ -56,11 +76,17 @@ class Server:
         lines: queue.Queue[str | None] = queue.Queue()
         threading.Thread(target=self._drain, args=(self._process, lines), daemon=True).start()
         said = ""
+        keeps_metrics = any(setting.startswith("metrics=") for setting in self.settings)
+        self._metrics_url = ""
+        listens = False
         while (line := self._next_line(lines)) is not None:
             said += line
-            found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
-            if found is not None:
+            if (metrics := re.search(r"http://\S+/metrics", line)) is not None:
+                self._metrics_url = metrics[0]
+            elif (found := re.search(r"http://127\.0\.0\.1:(\d+)", line)) is not None:
                 self.port = int(found[1])
+                listens = True
+            if listens and (self._metrics_url or not keeps_metrics):
                 return
         self.kill()
         raise RuntimeError(f"the server did not say where it listens; it said:\n{said}")

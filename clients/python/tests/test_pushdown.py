@@ -13,7 +13,7 @@ import pytest
 from polars.io.plugins import register_io_source
 
 from annals import _lazy
-from annals._pushdown import NAMES_MAX, narrowed
+from annals._pushdown import NAMES_MAX, TICKET_BYTES_MAX, narrowed
 from annals._tickets import Selection, Times
 
 SECOND = timedelta(seconds=1)
@@ -345,3 +345,12 @@ def test_of_entities_only_the_name_is_asked_for() -> None:
         table=("entities",), entities=("a",)
     )
     assert narrowed(entities, position > 3) == entities
+
+
+def test_what_would_make_too_large_a_ticket_is_left_out() -> None:
+    long = reduce(lambda left, right: left & right, (tags.list.contains(f"{n:03d}" + '"' * 400) for n in range(600)))
+    selection = narrowed(ALL, long & (position > 7))
+    assert selection is not None
+    assert 100 < len(selection.tags) < 600
+    assert len(selection.ticket()) <= TICKET_BYTES_MAX
+    assert selection.after == 7

@@ -235,7 +235,7 @@ impl Pieces {
     }
 
     /// The pieces that a range reaches into, with what it covers of each, in the order of the direction.
-    fn in_range(
+    pub(super) fn in_range(
         &self,
         range: &RangeInclusive<Position>,
         direction: Direction,

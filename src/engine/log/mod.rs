@@ -33,8 +33,9 @@ pub(crate) mod read;
 pub(crate) mod recent;
 mod recovered;
 mod repeat;
+pub(crate) mod room;
 pub(crate) mod rows;
-pub(crate) mod scan;
+mod scan;
 mod seal;
 pub(crate) mod sequencer;
 pub(crate) mod set;
@@ -65,8 +66,9 @@ use self::{
     merge::Merging,
     read::{Reader, Residue},
     recent::{Recent, RecentLog},
+    room::ScanRoom,
     rows::RowTable,
-    scan::{Scan, ScanRoom},
+    scan::Scan,
     seal::Sealing,
     sequencer::{Sequencer, State},
     set::Set,
@@ -89,7 +91,7 @@ use crate::{
         append::{AppendError, CursorRecord},
         hash::KeyHasher,
         id::{LogId, Position, TenantId, Version},
-        limits::{CLOCK_BEHIND_MAX, Limits},
+        limits::{CLOCK_BEHIND_MAX, Limits, SCANS_MAX},
         read::{Direction, Filter, NameKind, ReadError, TimeRange},
         slot::{Partitions, SLOTS},
         text::Text,
@@ -131,7 +133,7 @@ impl Shared {
             recent: Arc::new(Recent::new(limits.recent_bytes_max)),
             blocks: Arc::new(BlockCache::new(limits.index_cache_bytes)),
             open_segments: Arc::new(OpenSegments::new(limits.segment_cache_bytes)),
-            scans: Arc::default(),
+            scans: Arc::new(ScanRoom::new(SCANS_MAX)),
             tail: Arc::new(TailChunks::new(limits.tail_cache_bytes)),
             keep: Arc::new(KeepBudget::new(limits.keep_bytes)),
             unsealed: Arc::new(Unsealed::new(limits.unsealed_events_max)),

@@ -1,9 +1,9 @@
 //! Sets of events, described by names: what filters and `no_match` guards are made of. A set is evaluated on the index
 //! alone, exactly, a piece of the log and a page at a time.
 
-use std::ops::RangeInclusive;
+use std::{collections::HashSet, ops::RangeInclusive};
 
-use super::index::{Index, Piece, consecutive};
+use super::index::{Index, Piece, Pieces, consecutive};
 use crate::types::{
     append::{Query, QueryItem},
     hash::KeyHasher,
@@ -32,6 +32,24 @@ pub(crate) enum Set {
     Any(Vec<Set>),
     /// Intersection of at least one.
     Every(Vec<Set>),
+}
+
+/// What an index knows of the size of a set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Count {
+    /// Members, or more.
+    pub(crate) at_most: u64,
+    /// They are as many.
+    pub(crate) exact: bool,
+}
+
+impl Count {
+    fn exact(rows: u64) -> Self {
+        Self {
+            at_most: rows,
+            exact: true,
+        }
+    }
 }
 
 /// Sets by the names that questions are made of.
@@ -136,6 +154,75 @@ impl Set {
             }
             Self::Every(members) => page_of_every(members, piece, range, direction, max),
         }
+    }
+
+    /// How many members there are after one position and up to another, which is visible.
+    pub(crate) fn count(
+        &self,
+        pieces: &Pieces,
+        after: Position,
+        through: Position,
+    ) -> Result<Count, ReadError> {
+        let all = through.saturating_sub(after);
+        let bounded = |rows: u64| Count {
+            at_most: rows.min(all),
+            exact: false,
+        };
+        match self {
+            _ if all == 0 => Ok(Count::exact(0)),
+            Self::All => Ok(Count::exact(all)),
+            // Of tags the index does not keep how many came before a piece.
+            Self::Name {
+                kind: NameKind::Tag,
+                ..
+            } => {
+                let pieces = pieces.in_range(&(after + 1..=through), Direction::Forward);
+                let counts = pieces.iter().map(|(piece, _)| self.estimate(*piece));
+                Ok(bounded(counts.sum::<Result<_, _>>()?))
+            }
+            Self::Name { kind, hash, name } => {
+                let upto =
+                    |position| pieces.count_through(*kind, (*hash, name.as_bytes()), position);
+                Ok(Count::exact(upto(through)? - upto(after)?))
+            }
+            Self::TypePrefix(..) => Ok(bounded(all)),
+            Self::Any(members) => {
+                let mut sum = 0;
+                let mut exact = self.is_disjoint();
+                for member in members {
+                    let count = member.count(pieces, after, through)?;
+                    sum += count.at_most;
+                    exact &= count.exact;
+                }
+                Ok(if exact {
+                    Count::exact(sum)
+                } else {
+                    bounded(sum)
+                })
+            }
+            Self::Every(members) => members.iter().try_fold(bounded(all), |least, member| {
+                let count = member.count(pieces, after, through)?;
+                Ok(bounded(least.at_most.min(count.at_most)))
+            }),
+        }
+    }
+
+    /// Whether no event is in two members of a union, as far as their names tell.
+    fn is_disjoint(&self) -> bool {
+        let Self::Any(members) = self else {
+            return false;
+        };
+        let mut names = HashSet::new();
+        let distinct = members.len() <= 1
+            || members.iter().all(|member| match member {
+                // An event has one entity and one type, and any number of tags.
+                Self::Name { kind, name, .. } => {
+                    *kind != NameKind::Tag && names.insert((*kind, name))
+                }
+                _ => false,
+            });
+        let kinds: HashSet<_> = names.iter().map(|(kind, _)| kind).collect();
+        distinct && kinds.len() <= 1
     }
 
     /// At most this many events of a piece have to be looked at.

@@ -33,6 +33,7 @@ use super::{
     reading::{Counts, Reading},
 };
 use crate::{
+    engine::log::set::Count,
     storage::segment::schema::{ENTITY_ID, POSITION, RECORDED_AT},
     types::{
         id::Position,
@@ -64,8 +65,8 @@ pub(super) struct ScanPlan {
     direction: Direction,
     /// Rows of each partition that are wanted, at most.
     fetch: Option<usize>,
-    /// How many rows there are, if that is known.
-    rows: Option<u64>,
+    /// How many rows there are, as far as the index tells.
+    rows: Option<Count>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
@@ -115,9 +116,9 @@ impl ScanPlan {
             None
         } else {
             (request.after, request.through) = (after, Some(through));
-            tenant.count_rows(&request)?
+            Some(tenant.scan_count(&request, through)?)
         };
-        if rows == Some(0) {
+        if rows.is_some_and(|rows| rows.at_most == 0) {
             return Ok(None);
         }
         let divided = match limit {
@@ -189,21 +190,19 @@ impl ScanPlan {
         let (Some((after, _)), Some((_, through))) = (first, last) else {
             return statistics;
         };
-        let are_all = self.rows
-            == Some(
-                self.ranges
-                    .iter()
-                    .map(|(after, through)| through - after)
-                    .sum(),
-            );
-        let rows = match partition {
-            None => self.rows,
-            Some(_) if are_all => Some(through - after),
-            Some(_) => None,
+        let positions = self.ranges.iter().map(|(after, through)| through - after);
+        let positions: u64 = positions.sum();
+        let are_all = self
+            .rows
+            .is_some_and(|rows| rows.exact && rows.at_most == positions);
+        let number = |rows: u64| usize::try_from(rows).unwrap_or(usize::MAX);
+        statistics.num_rows = match (self.rows, partition) {
+            (_, Some(_)) if are_all => Precision::Exact(number(through - after)),
+            (Some(rows), None) if rows.exact => Precision::Exact(number(rows.at_most)),
+            (Some(rows), None) => Precision::Inexact(number(rows.at_most)),
+            (Some(rows), Some(_)) => Precision::Inexact(number(rows.at_most) / self.ranges.len()),
+            (None, _) => Precision::Absent,
         };
-        if let Some(rows) = rows.and_then(|rows| usize::try_from(rows).ok()) {
-            statistics.num_rows = Precision::Exact(rows);
-        }
         if self.wanted.table == Table::Entities {
             return statistics;
         }

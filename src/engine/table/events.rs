@@ -1,6 +1,6 @@
 //! A scan of events, up to a head.
 
-use std::{collections::VecDeque, ops::Range, sync::Arc};
+use std::{collections::VecDeque, mem, ops::Range, sync::Arc};
 
 use arrow::{
     array::{AsArray, BooleanArray, RecordBatch, UInt64Array},
@@ -8,12 +8,11 @@ use arrow::{
     datatypes::{Int64Type, SchemaRef, TimestampMicrosecondType},
     error::ArrowError,
 };
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::rows::RowsRead;
 use crate::{
     engine::{
-        log::{Log, read::Residue, set::Set, tail::chunk_end},
+        log::{Log, read::Residue, room::Place, set::Set, tail::chunk_end},
         tenant::Tenant,
     },
     storage::segment::{
@@ -38,7 +37,7 @@ const GATHER_ROWS: usize = 1_024;
 /// Rows that are looked at for one batch, if the filter lets none of them through: then the caller is told how far it is,
 /// and may end it.
 const LOOK_ROWS: usize = 1 << 18;
-/// Rows of a chunk of the tail that are read by themselves: where more are wanted all of it is converted.
+/// Rows of a chunk of the tail that are read by themselves: where more are wanted they are converted for all.
 const SPARSE_ROWS: usize = 256;
 
 /// See the module.
@@ -58,7 +57,12 @@ pub(super) struct Events {
     head: Position,
     /// Rows that the index gave and that are still to be read, in order.
     pending: VecDeque<Range<Position>>,
-    open: Option<OpenSegment>,
+    /// A segment that is being read.
+    open: Option<Batches>,
+    /// It, between two batches.
+    left: Option<Place<Batches>>,
+    /// The rows that it has still to give.
+    rest: VecDeque<Range<Position>>,
     /// All wanted up to here was given.
     position: Position,
     /// The position that was given last.
@@ -69,15 +73,6 @@ pub(super) struct Events {
     pub(super) rows_read: RowsRead,
     /// Why nothing comes any more.
     failed: Option<ReadError>,
-}
-
-/// A segment that is being read.
-struct OpenSegment {
-    batches: Batches,
-    /// The rows that it has still to give.
-    rest: VecDeque<Range<Position>>,
-    /// Room to stay open between batches.
-    room: Option<OwnedSemaphorePermit>,
 }
 
 impl Events {
@@ -122,6 +117,8 @@ impl Events {
             head,
             pending: VecDeque::new(),
             open: None,
+            left: None,
+            rest: VecDeque::new(),
             position: after,
             told: None,
             looked_rows: 0,
@@ -136,6 +133,27 @@ impl Events {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
+        self.open = self.left.take().and_then(Place::take);
+        if self.open.is_none() {
+            self.close();
+        }
+        let next = self.gather();
+        if let Some(open) = self.open.take() {
+            match self.log.shared.scans.leave(open) {
+                Ok(place) => self.left = Some(place),
+                Err(_) => self.close(),
+            }
+        }
+        next
+    }
+
+    /// What is left of the segment that was open is read anew.
+    fn close(&mut self) {
+        self.rest.append(&mut self.pending);
+        mem::swap(&mut self.rest, &mut self.pending);
+    }
+
+    fn gather(&mut self) -> Result<Option<(RecordBatch, Position)>, ReadError> {
         let mut gathered: Vec<RecordBatch> = Vec::new();
         let (mut rows, mut bytes) = (0, 0);
         self.looked_rows = 0;
@@ -144,6 +162,7 @@ impl Events {
                 Ok(Some(batch)) => batch,
                 Ok(None) => break,
                 Err(error) => {
+                    self.open = None;
                     self.failed = Some(error.clone());
                     if gathered.is_empty() {
                         return Err(error);
@@ -200,8 +219,7 @@ impl Events {
 
     /// Up to here everything was read.
     fn looked_at(&self) -> Position {
-        let open = self.open.as_ref().and_then(|open| open.rest.front());
-        match open.or_else(|| self.pending.front()) {
+        match self.rest.front().or_else(|| self.pending.front()) {
             Some(next) => next.start - 1,
             None if self.range.is_empty() => self.position.max(self.head),
             None => self.range.start - 1,
@@ -225,31 +243,21 @@ impl Events {
             let (_, summary) = pieces.sealed_at(first);
             let segment = self.log.segment(summary)?;
             let columns: Vec<_> = self.columns.iter().map(String::as_str).collect();
-            let rest = take_until(&mut self.pending, segment.positions().end);
-            self.open = Some(OpenSegment {
-                batches: segment.batches_of(&columns, self.batch_rows, rest.clone()),
-                rest,
-                room: self.log.shared.scans.take(),
-            });
+            self.rest = take_until(&mut self.pending, segment.positions().end);
+            self.open = Some(segment.batches_of(&columns, self.batch_rows, self.rest.clone()));
         }
     }
 
     /// The next rows of the segment that is open, if one is.
     fn read_open(&mut self) -> Result<Option<RecordBatch>, ReadError> {
-        let Some(mut open) = self.open.take() else {
+        let Some(open) = &mut self.open else {
             return Ok(None);
         };
-        let Some(batch) = open.batches.next().transpose()? else {
+        let Some(batch) = open.next().transpose()? else {
+            self.open = None;
             return Ok(None);
         };
-        take_rows(&mut open.rest, batch.columns.num_rows());
-        if open.room.is_some() {
-            self.open = Some(open);
-        } else {
-            // It starts anew with the next batch.
-            open.rest.append(&mut self.pending);
-            self.pending = open.rest;
-        }
+        take_rows(&mut self.rest, batch.columns.num_rows());
         Ok(Some(batch.columns))
     }
 
@@ -287,25 +295,31 @@ impl Events {
                 take_rows(&mut self.pending, count);
                 return Ok(columns);
             }
-            self.log.tail_chunk(first, self.head)?
+            self.log.tail_chunk(first)?
         };
         let wanted = take_until(&mut self.pending, chunk.last + 1);
+        let schema = chunk.columns.schema_ref();
+        let asked = self.columns.iter().map(|name| schema.index_of(name));
+        let asked: Result<Vec<_>, _> = asked.collect();
+        let columns = asked.and_then(|asked| chunk.columns.project(&asked));
+        let columns = columns.map_err(|e| self.undecodable(&e))?;
         let row = |position| (position - chunk.first) as usize;
         if let ([run], []) = wanted.as_slices() {
-            return Ok(chunk
-                .columns
-                .slice(row(run.start), row(run.end) - row(run.start)));
+            return Ok(columns.slice(row(run.start), row(run.end) - row(run.start)));
         }
         let rows: UInt64Array = wanted
             .into_iter()
             .flatten()
             .map(|p| Some(row(p) as u64))
             .collect();
-        take_record_batch(&chunk.columns, &rows).map_err(|e| self.undecodable(&e))
+        take_record_batch(&columns, &rows).map_err(|e| self.undecodable(&e))
     }
 
-    /// The next rows before a position, if they are few.
+    /// The next rows before a position, if they are few. Who wants all there are shares them with those who do too.
     fn few_until(&self, end: Position) -> Vec<Position> {
+        if matches!(self.set, Set::All) && self.pending[0].end >= end.min(self.head + 1) {
+            return Vec::new();
+        }
         let positions = self.pending.iter().cloned().flatten();
         let before = positions.take_while(|position| *position < end);
         let few: Vec<_> = before.take(SPARSE_ROWS + 1).collect();

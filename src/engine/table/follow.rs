@@ -11,7 +11,10 @@ use tokio::{
 
 use super::{ScanBatch, events::Events, in_background};
 use crate::{
-    engine::{log::waiters::Waiter, tenant::Tenant},
+    engine::{
+        log::waiters::Waiter,
+        tenant::{Tenant, blocking},
+    },
     telemetry,
     types::{id::Position, limits::CHECKPOINT_EVERY, read::ReadError, scan::ScanRequest},
 };
@@ -19,7 +22,7 @@ use crate::{
 /// See the module.
 pub(super) struct Follow {
     tenant: Tenant,
-    request: ScanRequest,
+    request: Arc<ScanRequest>,
     schema: SchemaRef,
     waiter: Waiter,
     /// There may be wanted events between the position and the head.
@@ -45,7 +48,7 @@ impl Follow {
         telemetry::subscribers_changed(1);
         Self {
             tenant: tenant.clone(),
-            request: request.clone(),
+            request: Arc::new(request.clone()),
             schema,
             waiter,
             look: true,
@@ -77,14 +80,7 @@ impl Follow {
             let head = self.tenant.log.head();
             if self.look && head > self.position {
                 self.look = false;
-                let range = (self.position, head);
-                let events = Events::new(
-                    &self.tenant,
-                    &self.request,
-                    range,
-                    self.limit,
-                    Arc::clone(&self.schema),
-                )?;
+                let events = self.events(head).await?;
                 self.scan = Some((Some(Box::new(events)), head));
                 continue;
             }
@@ -104,6 +100,19 @@ impl Follow {
                 }
             }
         }
+    }
+
+    /// What follows the position, up to a head.
+    async fn events(&mut self, head: Position) -> Result<Events, ReadError> {
+        let (position, limit) = (self.position, self.limit);
+        let (tenant, request) = (self.tenant.clone(), Arc::clone(&self.request));
+        let schema = Arc::clone(&self.schema);
+        let begin = move || Events::new(&tenant, &request, (position, head), limit, schema);
+        if self.request.filter.recorded.is_all() {
+            return begin();
+        }
+        // Where the times are is looked up.
+        blocking(begin).await
     }
 
     fn batch(&mut self, rows: RecordBatch, head: Position) -> ScanBatch {

@@ -20,12 +20,11 @@ pub(crate) mod schema;
 use std::slice;
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
-use tokio::task::spawn_blocking;
 
 use self::{entities::Entities, events::Events, follow::Follow, rows::RowsRead};
 use super::{
-    log::set::Set,
-    tenant::{Tenant, check_names},
+    log::set::{Count, Set},
+    tenant::{Tenant, blocking, check_names},
 };
 use crate::types::{
     append::Violations,
@@ -60,7 +59,8 @@ pub struct ScanBatch {
 }
 
 impl Tenant {
-    /// Begins a scan of a table.
+    /// Begins a scan of a table. Where a time or a version has to be found among sealed events, it looks into the index on
+    /// disk.
     ///
     /// # Errors
     /// As [`Tenant::read`], and `Invalid` for columns that the table does not have or what it cannot be filtered by.
@@ -103,6 +103,25 @@ impl Tenant {
             head,
             source,
         })
+    }
+
+    /// How many rows a scan of events up to a head has, as far as the index tells.
+    pub(crate) fn scan_count(
+        &self,
+        request: &ScanRequest,
+        head: Position,
+    ) -> Result<Count, ReadError> {
+        let filter = &request.filter;
+        let recorded = self.log.recorded_in(filter.recorded, request.after, head)?;
+        let (after, through) = (
+            recorded.start.saturating_sub(1),
+            recorded.end.saturating_sub(1),
+        );
+        let set = self.scan_set(request);
+        let mut count = set.count(&self.log.pieces(), after, through)?;
+        count.exact &= filter.partitions.is_empty() && filter.occurred.is_all();
+        count.at_most = count.at_most.min(request.limit.unwrap_or(u64::MAX));
+        Ok(count)
     }
 
     /// The events of a scan: what its filter lets through, but for partitions and times, and are in its table.
@@ -177,12 +196,11 @@ async fn in_background<S: Send + 'static, T: Send + 'static>(
     let mut taken = state
         .take()
         .expect("no scan goes on after its future was dropped");
-    let (taken, done) = spawn_blocking(move || {
+    let (taken, done) = blocking(move || {
         let done = work(&mut taken);
         (taken, done)
     })
-    .await
-    .expect("scanning does not panic");
+    .await;
     *state = Some(taken);
     done
 }

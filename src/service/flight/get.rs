@@ -23,7 +23,7 @@ use super::{
 use crate::{
     engine::{
         table::{Scan, ScanBatch, schema},
-        tenant::Tenant,
+        tenant::{Tenant, blocking},
     },
     types::{
         id::{LogId, Position},
@@ -36,8 +36,8 @@ use crate::{
 const POSITION: &str = "position";
 
 /// The messages of a scan. `query` is what the stream belongs to, if its ticket was sealed.
-pub(super) fn get(
-    tenant: &Tenant,
+pub(super) async fn get(
+    tenant: Tenant,
     mut request: ScanRequest,
     query: Option<Running>,
     drain: CancellationToken,
@@ -49,9 +49,10 @@ pub(super) fn get(
         request.columns.push(POSITION.to_owned());
     }
     let (encoder, schema) = Encoder::new(&given)?;
+    let log_id = tenant.log_id();
     let sending = Sending {
-        scan: tenant.scan(&request)?,
-        log_id: tenant.log_id(),
+        scan: blocking(move || tenant.scan(&request)).await?,
+        log_id,
         encoder,
         given,
         next: Next::Message(schema),

@@ -25,15 +25,16 @@ use super::{
 };
 use crate::{
     engine::{
+        log::set::Count,
         table::schema,
-        tenant::{ListRequest, NameSummary, Tenant},
+        tenant::{ListRequest, NameSummary, Tenant, blocking},
     },
     types::{
         append::Violations,
         id::Position,
         kind::Kind,
         limits::{ENDPOINT_EVENTS_MIN, ENDPOINTS_MAX, PAGE_MAX},
-        read::{AsOf, Filter, ReadError},
+        read::{AsOf, ReadError},
         scan::{ScanRequest, TABLES, Table},
         text::Text,
     },
@@ -62,39 +63,35 @@ fn scan_of(descriptor: &FlightDescriptor) -> Result<ScanRequest, Refusal> {
 }
 
 /// The schema that a descriptor's rows have.
-pub(super) fn schema_of(tenant: &Tenant, descriptor: &FlightDescriptor) -> Result<Bytes, Refusal> {
-    encode::schema(tenant.scan(&scan_of(descriptor)?)?.schema())
+pub(super) async fn schema_of(
+    tenant: Tenant,
+    descriptor: FlightDescriptor,
+) -> Result<Bytes, Refusal> {
+    let scan = scan_of(&descriptor)?;
+    let scan = blocking(move || tenant.scan(&scan)).await?;
+    encode::schema(scan.schema())
 }
 
 /// What a descriptor's rows are, and the tickets for them.
-pub(super) fn info(
+pub(super) async fn info(
     tickets: &Tickets,
-    tenant: &Tenant,
+    tenant: Tenant,
     descriptor: FlightDescriptor,
 ) -> Result<FlightInfo, Refusal> {
     let scan = scan_of(&descriptor)?;
-    let head = tenant.scan(&scan)?.head();
-    let records = records(tenant, &scan, head)?;
-    described(
-        tickets,
-        tenant,
-        descriptor,
-        Cut {
-            scan,
-            head,
-            records,
-        },
-    )
+    let looking = tenant.clone();
+    let cut = blocking(move || Cut::of(&looking, scan)).await?;
+    described(tickets, &tenant, descriptor, cut)
 }
 
 /// As [`info`]: there is nothing to wait for.
-pub(super) fn poll(
+pub(super) async fn poll(
     tickets: &Tickets,
-    tenant: &Tenant,
+    tenant: Tenant,
     descriptor: FlightDescriptor,
 ) -> Result<PollInfo, Refusal> {
     Ok(PollInfo {
-        info: Some(info(tickets, tenant, descriptor)?),
+        info: Some(info(tickets, tenant, descriptor).await?),
         flight_descriptor: None,
         progress: Some(1.0),
         expiration_time: None,
@@ -102,28 +99,35 @@ pub(super) fn poll(
 }
 
 /// All tables, as of one head; types a page at a time.
-pub(super) fn list(
+pub(super) async fn list(
     tickets: &Tickets,
-    tenant: &Tenant,
+    tenant: Tenant,
 ) -> Result<BoxStream<'static, Result<FlightInfo, Status>>, Refusal> {
     let listing = Listing {
         tickets: tickets.clone(),
-        tenant: tenant.clone(),
         head: tenant.head(),
+        tenant,
         types: Vec::new().into_iter(),
         after: None,
         more: true,
     };
-    let first = [Table::Events, Table::Entities].map(|table| listing.table(table, None));
-    let first: Vec<_> = first.into_iter().collect::<Result<_, _>>()?;
+    let (first, listing) = blocking(move || {
+        let first = [Table::Events, Table::Entities].map(|table| listing.table(table));
+        let first: Result<Vec<_>, _> = first.into_iter().collect();
+        (first, listing)
+    })
+    .await;
     let types = stream::unfold(listing, |mut listing| async {
-        let info = listing.next().transpose()?;
+        let (info, mut listing) = blocking(move || (listing.next(), listing)).await;
+        let info = info.transpose()?;
         if info.is_err() {
             listing.more = false;
         }
         Some((info.map_err(Refusal::into_status), listing))
     });
-    Ok(stream::iter(first.into_iter().map(Ok)).chain(types).boxed())
+    Ok(stream::iter(first?.into_iter().map(Ok))
+        .chain(types)
+        .boxed())
 }
 
 /// The tables of types, as they are listed.
@@ -153,25 +157,16 @@ impl Listing {
         let Some(next) = self.types.next() else {
             return Ok(None);
         };
-        self.table(Table::Type(next.name), Some(next.events))
-            .map(Some)
+        self.table(Table::Type(next.name)).map(Some)
     }
 
-    fn table(&self, table: Table, events: Option<u64>) -> Result<FlightInfo, Refusal> {
+    fn table(&self, table: Table) -> Result<FlightInfo, Refusal> {
         let descriptor = FlightDescriptor::new_path(table.path());
         let scan = ScanRequest {
             table,
             ..ScanRequest::default()
         };
-        let records = match events {
-            Some(events) => Some(events),
-            None => records(&self.tenant, &scan, self.head)?,
-        };
-        let cut = Cut {
-            scan,
-            head: self.head,
-            records,
-        };
+        let cut = Cut::at(&self.tenant, scan, self.head)?;
         described(&self.tickets, &self.tenant, descriptor, cut)
     }
 }
@@ -180,8 +175,24 @@ impl Listing {
 struct Cut {
     scan: ScanRequest,
     head: Position,
-    /// `None`: as many as are found.
-    records: Option<u64>,
+    /// `None`: it goes on, or is one of entities. Their number is not known: the log counts those of events as well that
+    /// readers do not see yet.
+    count: Option<Count>,
+}
+
+impl Cut {
+    fn of(tenant: &Tenant, scan: ScanRequest) -> Result<Self, ReadError> {
+        let head = tenant.scan(&scan)?.head();
+        Self::at(tenant, scan, head)
+    }
+
+    fn at(tenant: &Tenant, scan: ScanRequest, head: Position) -> Result<Self, ReadError> {
+        let count = match &scan.table {
+            Table::Events | Table::Type(_) if !scan.follow => Some(tenant.scan_count(&scan, head)?),
+            Table::Events | Table::Type(_) | Table::Entities => None,
+        };
+        Ok(Self { scan, head, count })
+    }
 }
 
 fn described(
@@ -193,63 +204,40 @@ fn described(
     let Cut {
         mut scan,
         head,
-        records,
+        count,
     } = cut;
     let schema = encode::schema(&*schema::of(&scan.table, &scan.columns)?)?;
     scan.log_id = Some(tenant.log_id());
     let query = QueryId::new_v4();
-    let endpoints = parts(scan, head).into_iter();
+    let records = count.filter(|count| count.exact);
+    let events = count.map_or(u64::MAX, |count| count.at_most);
+    let endpoints = parts(scan, head, events).into_iter();
     let endpoints = endpoints.map(|part| endpoint(tickets, &Sealed::new(part, query)));
     let told = format!(r#"{{"log_id":"{}","head":{head}}}"#, tenant.log_id());
     Ok(FlightInfo {
         schema,
         flight_descriptor: Some(descriptor),
         endpoint: endpoints.collect(),
-        total_records: records.map_or(-1, u64::cast_signed),
+        total_records: records.map_or(-1, |count| count.at_most.cast_signed()),
         total_bytes: -1,
         ordered: true,
         app_metadata: told.into(),
     })
 }
 
-/// Where to get what a ticket is for: here.
+/// Where to get what a ticket is for: here. Its metadata is the same scan as JSON, so that who lost a stream can go on
+/// `after` the last position.
 pub(super) fn endpoint(tickets: &Tickets, ticket: &Sealed) -> FlightEndpoint {
     FlightEndpoint {
         ticket: Some(WireTicket::new(tickets.encode(ticket))),
         location: Vec::new(),
         expiration_time: Some(wire_time(ticket.expires_at)),
-        app_metadata: Bytes::new(),
+        app_metadata: ticket.scan.to_json().into(),
     }
 }
 
-/// How many rows a scan has, where that is known without looking for them.
-///
-/// The number of entities is not: the log counts those of events as well that readers do not see yet.
-fn records(tenant: &Tenant, scan: &ScanRequest, head: Position) -> Result<Option<u64>, ReadError> {
-    if scan.filter != Filter::default() || scan.follow {
-        return Ok(None);
-    }
-    let all = match &scan.table {
-        Table::Events => Some(head.saturating_sub(scan.after)),
-        Table::Type(event_type) if scan.after == 0 => {
-            let request = ListRequest {
-                prefix: event_type.clone(),
-                limit: 1,
-                head: Some(head),
-                ..ListRequest::default()
-            };
-            // Of the names that begin with it, it comes first.
-            let found = tenant.list_event_types(&request)?.names;
-            let found = found.first().filter(|first| first.name == *event_type);
-            Some(found.map_or(0, |found| found.events))
-        }
-        Table::Type(_) | Table::Entities => None,
-    };
-    Ok(all.map(|all| all.min(scan.limit.unwrap_or(u64::MAX))))
-}
-
-/// A scan as of a head, divided into scans of consecutive positions.
-fn parts(mut scan: ScanRequest, head: Position) -> Vec<ScanRequest> {
+/// A scan of at most so many events as of a head, divided into scans of consecutive positions.
+fn parts(mut scan: ScanRequest, head: Position, events: u64) -> Vec<ScanRequest> {
     if scan.follow {
         return vec![scan];
     }
@@ -261,7 +249,7 @@ fn parts(mut scan: ScanRequest, head: Position) -> Vec<ScanRequest> {
     let positions = head.saturating_sub(scan.after);
     let count = match scan.limit {
         Some(_) => 1,
-        None => (positions / ENDPOINT_EVENTS_MIN).clamp(1, ENDPOINTS_MAX),
+        None => (positions.min(events) / ENDPOINT_EVENTS_MIN).clamp(1, ENDPOINTS_MAX),
     };
     // Without a product of two positions, which may be too large.
     let bound = |n: u64| {
@@ -286,7 +274,7 @@ mod tests {
             as_of: Some(AsOf::Position(head)),
             ..ScanRequest::default()
         };
-        let parts = parts(scan, head).into_iter();
+        let parts = parts(scan, head, u64::MAX).into_iter();
         parts
             .map(|part| {
                 assert_eq!(part.as_of, None);
@@ -333,12 +321,12 @@ mod tests {
             through: Some(head),
             ..limited.clone()
         };
-        assert_eq!(parts(limited, head), [expected]);
+        assert_eq!(parts(limited, head, u64::MAX), [expected]);
         let followed = ScanRequest {
             follow: true,
             ..ScanRequest::default()
         };
-        assert_eq!(parts(followed.clone(), head), [followed]);
+        assert_eq!(parts(followed.clone(), head, u64::MAX), [followed]);
         let entities = ScanRequest {
             table: Table::Entities,
             ..ScanRequest::default()
@@ -347,6 +335,6 @@ mod tests {
             as_of: Some(AsOf::Position(head)),
             ..entities.clone()
         };
-        assert_eq!(parts(entities, head), [expected]);
+        assert_eq!(parts(entities, head, u64::MAX), [expected]);
     }
 }

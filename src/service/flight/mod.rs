@@ -85,8 +85,8 @@ impl Flight {
         let drain = self.drain.child_token();
         match ticket {
             Asked::Scan { scan, query } => {
-                let query = query.map(|query| self.queries.run(query));
-                Ok(get::get(&tenant, *scan, query.transpose()?, drain)?)
+                let query = query.map(|query| self.queries.run(query)).transpose()?;
+                Ok(get::get(tenant, *scan, query, drain).await?)
             }
             #[cfg(feature = "sql")]
             Asked::Sql(ticket) => {
@@ -150,7 +150,7 @@ impl FlightService for Flight {
             let told = "is not empty: tables are listed without criteria";
             return Err(Refusal::invalid(Violations::one("criteria.expression", told)).into());
         }
-        Ok(Response::new(info::list(&self.tickets, &tenant)?))
+        Ok(Response::new(info::list(&self.tickets, tenant).await?))
     }
 
     async fn get_flight_info(
@@ -158,7 +158,7 @@ impl FlightService for Flight {
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
         let tenant = self.gate.tenant(request.metadata()).await?;
-        let info = info::info(&self.tickets, &tenant, request.into_inner())?;
+        let info = info::info(&self.tickets, tenant, request.into_inner()).await?;
         Ok(Response::new(info))
     }
 
@@ -167,7 +167,7 @@ impl FlightService for Flight {
         request: Request<FlightDescriptor>,
     ) -> Result<Response<PollInfo>, Status> {
         let tenant = self.gate.tenant(request.metadata()).await?;
-        let info = info::poll(&self.tickets, &tenant, request.into_inner())?;
+        let info = info::poll(&self.tickets, tenant, request.into_inner()).await?;
         Ok(Response::new(info))
     }
 
@@ -176,7 +176,7 @@ impl FlightService for Flight {
         request: Request<FlightDescriptor>,
     ) -> Result<Response<SchemaResult>, Status> {
         let tenant = self.gate.tenant(request.metadata()).await?;
-        let schema = info::schema_of(&tenant, request.get_ref())?;
+        let schema = info::schema_of(tenant, request.into_inner()).await?;
         Ok(Response::new(SchemaResult { schema }))
     }
 

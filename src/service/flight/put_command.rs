@@ -16,6 +16,7 @@ use super::super::convert;
 use crate::types::{
     append::{Batch, CursorRecord, Expect, Guard, Query, QueryItem, Violations},
     id::{LogId, Position, Version},
+    object::Object,
     text::Text,
 };
 
@@ -59,23 +60,26 @@ impl Command {
             let told = format!("has {} bytes, the most is {COMMAND_BYTES_MAX}", text.len());
             return Err(Violations::one(COMMAND, told));
         }
-        let command: CommandJson = serde_json::from_slice(text)
+        let Object(command): Object<CommandJson> = serde_json::from_slice(text)
             .map_err(|e| Violations::one(COMMAND, format!("is not understood: {e}")))?;
         if !command.table.as_ref().is_none_or(is_the_table) {
             let table = command.table.unwrap_or_default();
             return Err(Violations::one("table", not_the_table(&table)));
         }
         let guards = command.guards.into_iter().enumerate();
-        let guards = guards.map(|(i, guard)| {
+        let guards = guards.map(|(i, Object(guard))| {
             guard
                 .read()
                 .ok_or_else(|| Violations::one(format!("guards[{i}]"), GUARD_FORMS))
         });
-        let cursors = command.cursors.into_iter().map(|cursor| CursorRecord {
-            name: cursor.name.into(),
-            position: cursor.position,
-            expected: cursor.expected,
-        });
+        let cursors = command
+            .cursors
+            .into_iter()
+            .map(|Object(cursor)| CursorRecord {
+                name: cursor.name.into(),
+                position: cursor.position,
+                expected: cursor.expected,
+            });
         let log_id = command.log_id.map(|text| {
             text.parse()
                 .map_err(|_| Violations::one("log_id", convert::NO_LOG_ID))
@@ -124,23 +128,29 @@ fn not_the_table(named: impl serde::Serialize) -> String {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "an object like {\"table\": \"events\", \"guards\": [], \"cursors\": []}"
+)]
 struct CommandJson {
     table: Option<Value>,
     #[serde(default)]
-    guards: Vec<GuardJson>,
+    guards: Vec<Object<GuardJson>>,
     #[serde(default)]
-    cursors: Vec<CursorJson>,
+    cursors: Vec<Object<CursorJson>>,
     log_id: Option<String>,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "an object like {\"entity\": \"order-1\", \"version\": 3}"
+)]
 struct GuardJson {
     entity: Option<String>,
     expect: Option<ExpectJson>,
     version: Option<Version>,
-    no_match: Option<Vec<ItemJson>>,
+    no_match: Option<Vec<Object<ItemJson>>>,
     after: Option<Position>,
 }
 
@@ -153,7 +163,10 @@ enum ExpectJson {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "an object like {\"types\": [\"order.paid\"], \"tags\": [\"vip\"]}"
+)]
 struct ItemJson {
     #[serde(default)]
     types: Vec<String>,
@@ -162,7 +175,10 @@ struct ItemJson {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "an object like {\"name\": \"worker\", \"position\": 5}"
+)]
 struct CursorJson {
     name: String,
     position: Position,
@@ -196,7 +212,7 @@ impl GuardJson {
                 after,
             } => Some(Guard::NoMatch {
                 query: Query {
-                    items: items.into_iter().map(ItemJson::read).collect(),
+                    items: items.into_iter().map(|Object(item)| item.read()).collect(),
                 },
                 after: after.unwrap_or(0),
             }),
@@ -317,6 +333,27 @@ mod tests {
             (r#"{"table": ["types", "x"]}"#, "table", "[\"types\",\"x\"]"),
             (r#"{"log_id": "x"}"#, "log_id", "as the server returned it"),
             (r#"{"log_id": "", "log_id": ""}"#, COMMAND, "duplicate"),
+            // Fields in their order are none: what they mean is for names to say.
+            (
+                r#"["events"]"#,
+                COMMAND,
+                "expected an object like {\"table\": ",
+            ),
+            (
+                r#"{"guards": [["a", "any"]]}"#,
+                COMMAND,
+                "expected an object like {\"entity\": ",
+            ),
+            (
+                r#"{"guards": [{"no_match": [[["a"]]]}]}"#,
+                COMMAND,
+                "expected an object like {\"types\": ",
+            ),
+            (
+                r#"{"cursors": [["a", 1]]}"#,
+                COMMAND,
+                "expected an object like {\"name\": ",
+            ),
         ] {
             let violations = command(text).unwrap_err().0;
             assert_eq!(violations[0].field, field, "{text}");

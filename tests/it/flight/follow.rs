@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use tonic::Code;
 
 use super::stubs::{
-    Reading, Stub, fill, numbered, numbers, refusal, sealing, stub, tenant, typed, until,
+    Reading, Stub, counted, fill, get, numbered, numbers, refusal, sealing, stub, tenant, typed,
+    until,
 };
 use crate::{
     rng::{Rng, seeds},
@@ -76,6 +77,39 @@ async fn what_is_followed_has_no_gap_and_no_repeat_while_it_is_sealed() {
         }
         assert!(tenant.stats().sealed > 1_000);
         until("no subscriber is left", || tenant.stats().subscribers == 0).await;
+        server.server.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_many_follow_is_converted_once() {
+    const CONVERTED: &str = "annals_tail_rows_converted_total";
+    for seed in seeds(3) {
+        let server = TestServer::start_with(|config| {
+            config.metrics = Some("127.0.0.1:0".parse().unwrap());
+        })
+        .await;
+        let tenant = tenant(&server.server).await;
+        let before = counted(&server, CONVERTED).await;
+        let mut following = Vec::new();
+        for n in 0..6 {
+            let columns = if n % 2 == 0 {
+                json!(["position", "payload"])
+            } else {
+                json!(["position"])
+            };
+            let scan = json!({"follow": true, "columns": columns});
+            following.push(tokio::spawn(follow(stub(&server).await, scan)));
+        }
+        until("all follow", || tenant.stats().subscribers == 6).await;
+        append(tenant.clone(), seed).await;
+        let all: Vec<_> = (1..=EVENTS).collect();
+        for found in following {
+            assert_eq!(found.await.unwrap(), all);
+        }
+        let parts = get(&stub(&server).await, typed(&json!({}))).await.unwrap();
+        assert_eq!(numbers(&parts, "position"), all);
+        assert_eq!(counted(&server, CONVERTED).await - before, EVENTS);
         server.server.shutdown().await;
     }
 }

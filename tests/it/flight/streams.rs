@@ -4,21 +4,20 @@ use std::{fs, time::Duration};
 
 use annals::{NewEvent, Position};
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    runtime::Handle,
-};
+use tokio::runtime::Handle;
 use tonic::{Code, transport::Endpoint};
 
 use super::stubs::{
-    Part, Reading, Stub, cells, fill, get, numbered, numbers, refusal, sealing, stub, tenant,
-    typed, until,
+    Part, Reading, Stub, cells, counted, fill, get, numbered, numbers, refusal, sealing, stub,
+    tenant, typed, until,
 };
 use crate::{
     rng::{Rng, seeds},
     wire::TestServer,
 };
+
+const FROM_SEGMENTS: &str = r#"annals_table_rows_total{origin="segment"}"#;
+const FROM_LOG: &str = r#"annals_table_rows_total{origin="log"}"#;
 
 /// What clients that are made by default take.
 const MESSAGE_BYTES_MAX: usize = 4 << 20;
@@ -242,20 +241,6 @@ async fn a_server_that_ends_says_so_to_those_who_read() {
     assert!(ending.await.unwrap(), "nobody held it up");
 }
 
-/// The value of a counter as it is served.
-async fn counted(server: &TestServer, origin: &str) -> u64 {
-    let mut connection = TcpStream::connect(server.server.metrics_addr().unwrap())
-        .await
-        .unwrap();
-    let request = b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
-    connection.write_all(request).await.unwrap();
-    let mut page = String::new();
-    connection.read_to_string(&mut page).await.unwrap();
-    let name = format!("annals_table_rows_total{{origin=\"{origin}\"}} ");
-    let value = page.lines().find_map(|line| line.strip_prefix(&name));
-    value.map_or(0, |value| value.parse().unwrap())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_of_a_sealed_log_come_from_segments() {
     let server = TestServer::start_with(|config| {
@@ -270,13 +255,13 @@ async fn rows_of_a_sealed_log_come_from_segments() {
     })
     .await;
     let before = (
-        counted(&server, "segment").await,
-        counted(&server, "log").await,
+        counted(&server, FROM_SEGMENTS).await,
+        counted(&server, FROM_LOG).await,
     );
     let parts = get(&stub(&server).await, typed(&json!({}))).await.unwrap();
     assert_eq!(numbers(&parts, "position"), (1..=4_000).collect::<Vec<_>>());
-    let segment = counted(&server, "segment").await - before.0;
-    let log = counted(&server, "log").await - before.1;
+    let segment = counted(&server, FROM_SEGMENTS).await - before.0;
+    let log = counted(&server, FROM_LOG).await - before.1;
     assert_eq!(segment + log, 4_000);
     assert!(
         segment * 100 >= 95 * 4_000,

@@ -14,6 +14,10 @@ use arrow_flight::{
 use bytes::Bytes;
 use prost::Message;
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use tonic::{Code, Status, Streaming, transport::Channel};
 use tonic_types::StatusExt;
 
@@ -195,4 +199,19 @@ fn cell(column: &dyn Array, row: usize) -> Value {
         }
         other => panic!("{other}"),
     }
+}
+
+/// The value of a counter as the server tells it.
+pub(crate) async fn counted(server: &TestServer, counter: &str) -> u64 {
+    let mut connection = TcpStream::connect(server.server.metrics_addr().unwrap())
+        .await
+        .unwrap();
+    let request = b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    connection.write_all(request).await.unwrap();
+    let mut page = String::new();
+    connection.read_to_string(&mut page).await.unwrap();
+    let value = page
+        .lines()
+        .find_map(|line| line.strip_prefix(counter)?.strip_prefix(' '));
+    value.map_or(0, |value| value.parse().unwrap())
 }

@@ -201,8 +201,20 @@ async fn numbers_of_rows_are_exact_where_they_are_told() {
             true,
         ),
         (json!({"table": ["types", "never"]}), true),
-        (json!({"table": ["types", "a"], "after": 1}), false),
-        (json!({"types": ["a"]}), false),
+        (json!({"table": ["types", "a"], "after": 1}), true),
+        (json!({"types": ["a"]}), true),
+        (
+            json!({"types": ["a", "c"], "after": 31, "through": 90}),
+            true,
+        ),
+        (
+            json!({"entities": ["entity-1", "entity-6"], "limit": 9}),
+            true,
+        ),
+        (json!({"types": ["a", "a"]}), false),
+        (json!({"types": ["a"], "entities": ["entity-1"]}), false),
+        (json!({"types": ["a"], "partitions": [1]}), false),
+        (json!({"tags": ["none"]}), false),
         (json!({"table": "entities"}), false),
     ] {
         let info = stub.clone().get_flight_info(command(&scan)).await.unwrap();

@@ -224,7 +224,7 @@ async fn a_cancelled_query_ends_with_its_streams() {
         let ended = reading.rest().await.unwrap_err();
         assert_eq!(
             refusal(&ended),
-            (Code::Cancelled, "QUERY_CANCELLED".to_owned())
+            (Code::FailedPrecondition, "QUERY_CANCELLED".to_owned())
         );
     }
     let refused = (Code::FailedPrecondition, "QUERY_CANCELLED".to_owned());
@@ -241,7 +241,8 @@ async fn a_cancelled_query_ends_with_its_streams() {
     let mut expired = other.clone();
     expired.endpoint[0].ticket = Some(Ticket::new(bytes));
     cancel(&stub, &expired).await.unwrap();
-    assert_eq!(going_on.rest().await.unwrap_err().code(), Code::Cancelled);
+    let ended = going_on.rest().await.unwrap_err();
+    assert_eq!(refusal(&ended), refused);
 
     for wrong in [
         FlightInfo::new(),
