@@ -6,5 +6,4 @@ mod past;
 mod pushdown;
 mod refusals;
 mod results;
-mod scratch;
 mod stubs;

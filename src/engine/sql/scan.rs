@@ -33,6 +33,7 @@ use super::{
     reading::{Counts, Reading},
 };
 use crate::{
+    engine::log::set::Count,
     storage::segment::schema::{ENTITY_ID, POSITION, RECORDED_AT},
     types::{
         id::Position,
@@ -64,8 +65,8 @@ pub(super) struct ScanPlan {
     direction: Direction,
     /// Rows of each partition that are wanted, at most.
     fetch: Option<usize>,
-    /// How many rows there are, if that is known.
-    rows: Option<u64>,
+    /// How many rows there are, as far as the index tells.
+    rows: Option<Count>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
@@ -81,7 +82,7 @@ impl ScanPlan {
         let Some((mut filter, mut after, through)) = conditions.into_filter() else {
             return Ok(None);
         };
-        let Cut { tenant, head, .. } = &*wanted.cut;
+        let Cut { tenant, head } = &*wanted.cut;
         let is_entities = wanted.table == Table::Entities;
         let mut through = through.map_or(*head, |through| through.min(*head));
         if !filter.recorded.is_all() && after < through {
@@ -110,24 +111,20 @@ impl ScanPlan {
             log_id: Some(tenant.log_id()),
             ..ScanRequest::default()
         };
-        let mut at_most = 0;
         let rows = if is_entities {
             request.as_of = Some(AsOf::Position(*head));
             None
         } else {
             (request.after, request.through) = (after, Some(through));
-            let count = tenant.scan_count(&request, through)?;
-            if count.at_most == 0 {
-                return Ok(None);
-            }
-            at_most = count.at_most;
-            count.exact.then_some(at_most)
+            Some(tenant.scan_count(&request, through)?)
         };
+        if rows.is_some_and(|rows| rows.at_most == 0) {
+            return Ok(None);
+        }
         let divided = match limit {
-            // Few are not worth it, wherever they are.
-            None => (at_most / SQL_PARTITION_EVENTS_MIN).min(partitions as u64),
+            None if !is_entities => partitions as u64,
             // The first ones are in one of them.
-            Some(_) => 1,
+            _ => 1,
         };
         let plan = Self {
             properties: properties(&wanted, Direction::Forward, 1),
@@ -193,21 +190,19 @@ impl ScanPlan {
         let (Some((after, _)), Some((_, through))) = (first, last) else {
             return statistics;
         };
-        let are_all = self.rows
-            == Some(
-                self.ranges
-                    .iter()
-                    .map(|(after, through)| through - after)
-                    .sum(),
-            );
-        let rows = match partition {
-            None => self.rows,
-            Some(_) if are_all => Some(through - after),
-            Some(_) => None,
+        let positions = self.ranges.iter().map(|(after, through)| through - after);
+        let positions: u64 = positions.sum();
+        let are_all = self
+            .rows
+            .is_some_and(|rows| rows.exact && rows.at_most == positions);
+        let number = |rows: u64| usize::try_from(rows).unwrap_or(usize::MAX);
+        statistics.num_rows = match (self.rows, partition) {
+            (_, Some(_)) if are_all => Precision::Exact(number(through - after)),
+            (Some(rows), None) if rows.exact => Precision::Exact(number(rows.at_most)),
+            (Some(rows), None) => Precision::Inexact(number(rows.at_most)),
+            (Some(rows), Some(_)) => Precision::Inexact(number(rows.at_most) / self.ranges.len()),
+            (None, _) => Precision::Absent,
         };
-        if let Some(rows) = rows.and_then(|rows| usize::try_from(rows).ok()) {
-            statistics.num_rows = Precision::Exact(rows);
-        }
         if self.wanted.table == Table::Entities {
             return statistics;
         }

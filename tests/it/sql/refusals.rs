@@ -236,7 +236,7 @@ async fn deep_and_long_statements_are_answered() {
         vec!["select 1"; 500].join(" union all "),
         format!(
             "select {}",
-            "payload -> 'a' ".repeat(1) + &"-> 'a' ".repeat(3_000)
+            "payload ".to_owned() + &"-> 'a' ".repeat(3_000)
         ),
         format!("select case {} end", "when 1 = 2 then 3 ".repeat(3_000)),
     ];

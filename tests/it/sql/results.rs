@@ -276,12 +276,12 @@ async fn tables_are_listed_and_described() {
         ]
     );
     let columns = "select column_name from information_schema.columns where table_name = 'events'";
-    let named = column(&stub, columns).await;
+    let told = column(&stub, columns).await;
     let described = rows(&stub, "describe events").await;
     let shown = rows(&stub, "show columns from events").await;
-    assert_eq!(named.len(), 11);
-    assert!(named.iter().eq(described.iter().map(|row| &row[0])));
-    assert!(named.iter().eq(shown.iter().map(|row| &row[3])));
+    assert_eq!(told.len(), 11);
+    assert!(told.iter().eq(described.iter().map(|row| &row[0])));
+    assert!(told.iter().eq(shown.iter().map(|row| &row[3])));
     let explained = rows(&stub, "explain select * from events where position > 5").await;
     assert!(
         explained.concat().join(" ").contains("AnnalsScan"),
