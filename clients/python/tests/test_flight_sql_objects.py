@@ -64,7 +64,7 @@ def test_objects_are_listed_at_every_depth(connection: dbapi.Connection) -> None
         "types": TYPES,
     }
     columns = tables(connection, "all")
-    assert columns["annals"]["entities"] == ["entity_id", "events", "first_position", "last_position"]
+    assert columns["annals"]["entities"][:4] == ["entity_id", "events", "first_position", "last_position"]
     assert columns["annals"]["events"][:4] == ["position", "entity_id", "version", "event_type"]
     assert columns["types"]["order.paid"] == columns["annals"]["events"]
     assert columns["information_schema"]["tables"] == ["table_catalog", "table_schema", "table_name", "table_type"]
