@@ -158,35 +158,17 @@ impl Question<'_> {
         request: &FrequencyRequest,
         buckets: &Buckets,
     ) -> Result<Vec<Series>, SqlError> {
-        let is_divided = request.by_type || request.by_entity;
         let most = buckets.series_max();
         let wanted = request.top.map_or(most + 1, u64::from).max(1);
         if request.top.is_some() && wanted > most {
             return Err(too_many_series("top", buckets));
         }
-        let none = "''";
-        let statement = format!(
-            "with counted as (
-               select event_type, entity_id, bucket, count(*) as events
-               from (
-                 select {event_type} as event_type, {entity_id} as entity_id,
-                   (cast({time} as bigint) - $1) / $2 as bucket
-                 from events where {time} is not null
-               )
-               group by event_type, entity_id, bucket
-             ), chosen as (
-               select event_type, entity_id, sum(events) as events from counted
-               group by event_type, entity_id
-               order by events desc, event_type, entity_id limit {wanted}
-             )
-             select chosen.event_type, chosen.entity_id, counted.bucket, counted.events
-             from chosen join counted
-               on chosen.event_type = counted.event_type and chosen.entity_id = counted.entity_id
-             order by chosen.events desc, chosen.event_type, chosen.entity_id",
-            event_type = if request.by_type { "event_type" } else { none },
-            entity_id = if request.by_entity { "entity_id" } else { none },
-            time = request.time.column(),
-        );
+        let is_divided = request.by_type || request.by_entity;
+        let statement = if is_divided {
+            divided_sql(request, wanted)
+        } else {
+            undivided_sql(request.time)
+        };
         let parameters = vec![number(buckets.start.as_micros()), number(buckets.width)];
         let mut rows = self.ask(statement, parameters).await?;
         let mut series = Vec::<Series>::new();
@@ -205,7 +187,12 @@ impl Question<'_> {
                     .is_none_or(|last| !last.is_of(event_type, entity_id));
                 if is_next {
                     if series.len() as u64 >= most {
-                        return Err(too_many_series("by_entity", buckets));
+                        let field = if request.by_entity {
+                            "by_entity"
+                        } else {
+                            "by_type"
+                        };
+                        return Err(too_many_series(field, buckets));
                     }
                     series.push(Series::empty(event_type, entity_id, buckets));
                 }
@@ -221,6 +208,62 @@ impl Question<'_> {
         }
         Ok(series)
     }
+}
+
+/// In which bucket an event is: `$1` is when the first begins, `$2` how wide they are.
+fn bucket_sql(time: EventTime) -> String {
+    format!("(cast({} as bigint) - $1) / $2", time.column())
+}
+
+fn undivided_sql(time: EventTime) -> String {
+    format!(
+        "select '' as event_type, '' as entity_id, bucket, count(*)
+         from (select {} as bucket from events where {} is not null)
+         group by bucket",
+        bucket_sql(time),
+        time.column()
+    )
+}
+
+/// Counts of the series with the most events, one series after the other.
+fn divided_sql(request: &FrequencyRequest, most: u64) -> String {
+    let all = [
+        ("event_type", request.by_type),
+        ("entity_id", request.by_entity),
+    ];
+    let keys = all.iter().filter(|(_, is_key)| *is_key);
+    let keys: Vec<_> = keys.map(|(name, _)| *name).collect();
+    let told = all.map(|(name, is_key)| {
+        if is_key {
+            format!("chosen.{name}")
+        } else {
+            format!("'' as {name}")
+        }
+    });
+    let same = keys
+        .iter()
+        .map(|key| format!("chosen.{key} = counted.{key}"));
+    let same: Vec<_> = same.collect();
+    let order: Vec<_> = keys.iter().map(|key| format!("chosen.{key}")).collect();
+    let keys = keys.join(", ");
+    format!(
+        "with counted as (
+           select {keys}, bucket, count(*) as events
+           from (select {keys}, {bucket} as bucket from events where {time} is not null)
+           group by {keys}, bucket
+         ), chosen as (
+           select {keys}, sum(events) as events from counted
+           group by {keys} order by events desc, {keys} limit {most}
+         )
+         select {told}, counted.bucket, counted.events
+         from chosen join counted on {same}
+         order by chosen.events desc, {order}",
+        bucket = bucket_sql(request.time),
+        time = request.time.column(),
+        told = told.join(", "),
+        same = same.join(" and "),
+        order = order.join(", "),
+    )
 }
 
 fn too_many_series(field: &str, buckets: &Buckets) -> SqlError {
