@@ -122,9 +122,12 @@ impl ScanPlan {
             return Ok(None);
         }
         let divided = match limit {
-            None if !is_entities => partitions as u64,
+            // Few are not worth it, wherever they are.
+            None => rows.map_or(1, |rows| {
+                (rows.at_most / SQL_PARTITION_EVENTS_MIN).min(partitions as u64)
+            }),
             // The first ones are in one of them.
-            _ => 1,
+            Some(_) => 1,
         };
         let plan = Self {
             properties: properties(&wanted, Direction::Forward, 1),
