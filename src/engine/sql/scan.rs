@@ -82,7 +82,7 @@ impl ScanPlan {
         let Some((mut filter, mut after, through)) = conditions.into_filter() else {
             return Ok(None);
         };
-        let Cut { tenant, head } = &*wanted.cut;
+        let Cut { tenant, head, .. } = &*wanted.cut;
         let is_entities = wanted.table == Table::Entities;
         let mut through = through.map_or(*head, |through| through.min(*head));
         if !filter.recorded.is_all() && after < through {

@@ -129,8 +129,8 @@ pub(in super::super) fn frequency(answer: Frequency) -> proto::GetEventFrequency
             counts,
         } = series;
         proto::EventSeries {
-            event_type: name(event_type),
-            entity_id: name(entity_id),
+            event_type: name(event_type.as_ref()),
+            entity_id: name(entity_id.as_ref()),
             events,
             counts,
         }
@@ -147,19 +147,19 @@ pub(in super::super) fn frequency(answer: Frequency) -> proto::GetEventFrequency
     }
 }
 
-pub(in super::super) fn summaries(answer: Summaries) -> proto::GetEventSummaryResponse {
+pub(in super::super) fn summaries(answer: &Summaries) -> proto::GetEventSummaryResponse {
     proto::GetEventSummaryResponse {
-        total: Some(summary(answer.total)),
-        types: answer.types.into_iter().map(summary).collect(),
+        total: Some(summary(&answer.total)),
+        types: answer.types.iter().map(summary).collect(),
         head: answer.head,
         log_id: answer.log_id.to_string(),
     }
 }
 
-fn summary(summary: Summary) -> proto::EventSummary {
+fn summary(summary: &Summary) -> proto::EventSummary {
     let time = |time: Option<Timestamp>| time.map(wire_time);
     proto::EventSummary {
-        event_type: name(summary.event_type),
+        event_type: name(summary.event_type.as_ref()),
         events: summary.events,
         entities: summary.entities,
         event_types: summary.event_types,
@@ -198,8 +198,8 @@ fn durations(of: &Durations) -> proto::Durations {
     }
 }
 
-fn name(name: Option<Text>) -> String {
-    name.as_ref().map(Text::to_string).unwrap_or_default()
+fn name(name: Option<&Text>) -> String {
+    name.map(Text::to_string).unwrap_or_default()
 }
 
 fn wire_duration(time: Duration) -> prost_types::Duration {
