@@ -32,7 +32,7 @@ impl Query {
         let tenant = self.gate.tenant(request.metadata()).await?;
         let request = convert::summary_request(request.into_inner()).map_err(Refusal::invalid)?;
         let answer = self.computed(tenant.summary(&request)).await?;
-        Ok(Response::new(convert::summaries(answer)))
+        Ok(Response::new(convert::summaries(&answer)))
     }
 
     pub(super) async fn correlation(
