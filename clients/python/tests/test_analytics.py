@@ -144,8 +144,8 @@ def test_frequency(exported: Exported, occurred: bool, divided: str) -> None:
         ), totals as (
             select key, sum(events) as total from n group by key order by total desc, key limit {top or 1_000}
         )
-        select key, total::bigint, list((bucket, events)) from n join totals using (key) group by all
-        order by total desc, key
+        select key, total::bigint as all_events, list((bucket, events)) from n join totals using (key) group by all
+        order by all_events desc, key
         """,
         micros(bucket),
         first,
