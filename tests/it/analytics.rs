@@ -43,9 +43,9 @@ fn event(rng: &mut Rng) -> NewEvent {
     if rng.chance(80) {
         // Some at the same time, some before 1970, in no order.
         let micros = if rng.chance(30) {
-            rng.below(4) as i64 * 500_000
+            rng.below(4).cast_signed() as i64 * 500_000
         } else {
-            rng.below(20_000_000_000) as i64 - 10_000_000_000
+            rng.below(20_000_000_000).cast_signed() as i64 - 10_000_000_000
         };
         event.occurred_at = Timestamp::from_micros(DAY + micros);
     }
@@ -146,7 +146,8 @@ async fn compare(client: &Client, rng: &mut Rng, events: &[Event], model: &Model
         after: chosen.after.min(model.head),
         through: chosen.through,
         time: event_time(rng),
-        origin: Timestamp::from_micros(DAY + rng.below(7_200_000_000) as i64).unwrap(),
+        origin: Timestamp::from_micros(DAY + rng.below(7_200_000_000).cast_signed() as i64)
+            .unwrap(),
         by_type: rng.chance(50),
         by_entity: rng.chance(50),
         top: rng.chance(30).then_some(3),

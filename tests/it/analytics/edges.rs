@@ -10,7 +10,7 @@ use annals::{
 use super::client;
 use crate::{flight::stubs::tenant, wire::TestServer};
 
-const HOUR: Duration = Duration::from_secs(3_600);
+const HOUR: Duration = Duration::from_hours(1);
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()

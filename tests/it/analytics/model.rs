@@ -1,5 +1,12 @@
 //! What the calls answer, in plain Rust: one event after the other, without columns and without SQL.
 
+#![expect(
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "counts and times of a test are small"
+)]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -95,10 +102,10 @@ impl Model<'_> {
             EventTime::Recorded => request.filter.recorded,
             EventTime::Occurred => request.filter.occurred,
         };
-        let times = || timed.iter().map(|(time, _)| *time);
-        let first = range.since.map(Timestamp::as_micros).or(times().min());
+        let moments = || timed.iter().map(|(time, _)| *time);
+        let first = range.since.map(Timestamp::as_micros).or(moments().min());
         let last = range.until.map(|time| time.as_micros() - 1);
-        let last = last.or(times().max());
+        let last = last.or(moments().max());
         let mut answer = Frequency {
             start: None,
             bucket: request.bucket,

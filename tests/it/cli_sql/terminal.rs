@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io::{Read, Write},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    sync::mpsc::{Receiver, RecvTimeoutError, sync_channel},
     thread,
     time::{Duration, Instant},
 };
@@ -13,6 +13,8 @@ use nix::pty::{Winsize, openpty};
 
 /// Longer than anything takes here.
 const SECONDS_MAX: u64 = 60;
+/// How often something is done again that may not have been heard.
+const EVERY: Duration = Duration::from_millis(100);
 
 pub(super) struct Terminal {
     program: Child,
@@ -32,19 +34,19 @@ impl Terminal {
             ws_ypixel: 0,
         };
         let pty = openpty(&size, None).unwrap();
-        let side = || Stdio::from(pty.slave.try_clone().unwrap());
+        let terminal = || Stdio::from(pty.slave.try_clone().unwrap());
         let program = command
             .env("TERM", "xterm-256color")
-            .stdin(side())
-            .stdout(side())
-            .stderr(side())
+            .stdin(terminal())
+            .stdout(terminal())
+            .stderr(terminal())
             .spawn()
             .unwrap();
         // They hold the other side open.
         drop((command, pty.slave));
         let keys = File::from(pty.master);
         let mut screen = keys.try_clone().unwrap();
-        let (sender, output) = channel();
+        let (sender, output) = sync_channel(1_024);
         thread::spawn(move || {
             let mut bytes = [0; 4096];
             // An error is the end: nobody is on the other side.
@@ -68,16 +70,25 @@ impl Terminal {
 
     /// What is shown up to a text, and the text.
     pub(super) fn until(&mut self, text: &str) -> String {
+        self.until_after(text, || ())
+    }
+
+    /// The same, and does something again and again meanwhile: the program may not listen yet.
+    pub(super) fn until_after(&mut self, text: &str, again: impl Fn()) -> String {
         let deadline = Instant::now() + Duration::from_secs(SECONDS_MAX);
         loop {
             if let Some(at) = self.shown.find(text) {
                 let rest = self.shown.split_off(at + text.len());
                 return std::mem::replace(&mut self.shown, rest);
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.output.recv_timeout(left) {
+            assert!(
+                Instant::now() < deadline,
+                "no `{text}` in: {:?}",
+                self.shown
+            );
+            match self.output.recv_timeout(EVERY) {
                 Ok(bytes) => self.shown += &String::from_utf8_lossy(&bytes),
-                Err(RecvTimeoutError::Timeout) => panic!("no `{text}` in: {:?}", self.shown),
+                Err(RecvTimeoutError::Timeout) => again(),
                 Err(RecvTimeoutError::Disconnected) => panic!("ended after: {:?}", self.shown),
             }
         }

@@ -289,7 +289,10 @@ async fn a_cancelled_query_ends_and_its_tickets_are_refused() {
                 Err(status) => break status,
             }
         };
-        assert_eq!(refusal(&ended), (Code::Cancelled, "QUERY_CANCELLED".into()));
+        assert_eq!(
+            refusal(&ended),
+            (Code::FailedPrecondition, "QUERY_CANCELLED".into())
+        );
         let refused = get(&stub, ticket(&running)).await.unwrap_err();
         assert_eq!(refusal(&refused).1, "QUERY_CANCELLED");
         let renew = RenewFlightEndpointRequest::new(running.endpoint[0].clone());
