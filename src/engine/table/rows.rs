@@ -1,6 +1,5 @@
 //! Which rows a scan of events has, without reading them, and how many rows a scan read.
 
-use super::ScanRequest;
 use crate::telemetry::Origin;
 #[cfg(feature = "sql")]
 use crate::{
@@ -8,6 +7,7 @@ use crate::{
     types::{
         id::Position,
         read::{Direction, ReadError},
+        scan::ScanRequest,
     },
 };
 

@@ -97,7 +97,11 @@ impl Flight {
 
     #[cfg_attr(
         not(feature = "sql"),
-        expect(unused_variables, reason = "only statements read as of the past")
+        expect(
+            clippy::unnecessary_wraps,
+            unused_variables,
+            reason = "only statements read as of the past"
+        )
     )]
     fn call_of(&self, tenant: Tenant, metadata: &MetadataMap) -> Result<Call, Refusal> {
         Ok(Call {

@@ -1,6 +1,12 @@
 //! In the place of `sql`, of a build without it: there is no command ([`any`](super::any)), and actions say why they are not
 //! answered.
 
+#![expect(
+    clippy::needless_pass_by_value,
+    clippy::option_option,
+    reason = "the functions are those that there are with SQL"
+)]
+
 use std::future::{Ready, ready};
 
 use arrow_flight::{FlightData, FlightDescriptor, FlightInfo, PutResult};
